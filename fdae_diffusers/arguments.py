@@ -1,0 +1,81 @@
+"""Command lines from dataclasses: one dataclass gives the flags, the YAML keys and the help of a script."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import yaml
+from transformers import HfArgumentParser
+
+from .errors import FDAEError
+
+ConfigT = TypeVar("ConfigT")
+
+
+class _Parser(HfArgumentParser):
+    """Reports a wrong flag as one line instead of the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        raise FDAEError(f"{message} (--help lists the flags)")
+
+
+def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None) -> ConfigT:
+    """Fill a dataclass from ``--config FILE.yaml`` and flags; flags override the file.
+
+    Args:
+        config_class: The dataclass; its fields are the flags and the keys of the file.
+        argv: The arguments, those of the process by default.
+
+    Raises:
+        FDAEError: If the file cannot be read, or a key, flag or value is unknown.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = _Parser(config_class, allow_abbrev=False)
+    parser.add_argument("--config", help="YAML file with values for the flags below; flags override it")
+    known, _ = parser.parse_known_args([a for a in argv if a not in ("-h", "--help")])
+    if known.config is not None:
+        # As flags ahead of the real ones, the file's values go through the same types and checks, and are overridden.
+        argv = _yaml_as_flags(Path(known.config), parser) + argv
+    config, _, unknown = parser.parse_args_into_dataclasses(
+        argv, return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        parser.error(f"unknown flag {unknown[0]}")
+    return config
+
+
+def run_script(main: Callable[[], Any]) -> None:
+    """Run a script's main function; a user's mistake ends it with one line and exit status 2 instead of a traceback."""
+    try:
+        main()
+    except (FDAEError, FileNotFoundError, PermissionError) as error:
+        sys.exit(_fail(error))
+
+
+def _fail(error: Exception) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+def _yaml_as_flags(path: Path, parser: _Parser) -> list[str]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise FDAEError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise FDAEError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise FDAEError(f"{path} must map names of flags to values")
+    flags: list[str] = []
+    for key, value in values.items():
+        if f"--{key}" not in parser._option_string_actions:
+            raise FDAEError(f"{path} has an unknown key {key!r} (--help lists the flags)")
+        if isinstance(value, dict):
+            flags += [f"--{key}", json.dumps(value)]
+        elif isinstance(value, list):
+            flags += [f"--{key}", *map(str, value)]
+        elif value is not None:
+            flags += [f"--{key}", str(value)]
+    return flags

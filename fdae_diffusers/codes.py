@@ -1,0 +1,105 @@
+"""Latent codes of a batch of images: f = [f^c_1 .. f^c_N, f^m_1 .. f^m_N] (FDAE paper, section 3.1)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+Concepts = Sequence[int] | Literal["all"]
+
+
+@dataclass
+class FDAECodes:
+    """Content codes and mask codes of a batch of images.
+
+    Args:
+        content: (B, N, d_c), what each of the N concepts is.
+        mask: (B, N, d_m), where it is; ``None`` for a single-concept model, which has no masks.
+
+    Raises:
+        ValueError: If the shapes do not belong together.
+    """
+
+    content: torch.Tensor
+    mask: torch.Tensor | None = None
+
+    def __post_init__(self):
+        if self.content.ndim != 3:
+            raise ValueError(f"content codes must have shape (B, N, d_c), not {tuple(self.content.shape)}")
+        if self.mask is not None and (self.mask.ndim != 3 or self.mask.shape[:2] != self.content.shape[:2]):
+            raise ValueError(
+                f"mask codes of shape {tuple(self.mask.shape)} do not belong to content codes of shape "
+                f"{tuple(self.content.shape)}: both need the same B and N"
+            )
+
+    @property
+    def num_concepts(self) -> int:
+        """N."""
+        return self.content.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def __getitem__(self, index: int | slice | Sequence[int] | torch.Tensor) -> "FDAECodes":
+        """Codes of some images of the batch; an integer keeps a batch of one."""
+        if isinstance(index, int):
+            index = [index]
+        return self._map(lambda codes: codes[index])
+
+    def to(self, *args, **kwargs) -> "FDAECodes":
+        """Move or cast, as `torch.Tensor.to`."""
+        return self._map(lambda codes: codes.to(*args, **kwargs))
+
+    def repeat_interleave(self, repeats: int) -> "FDAECodes":
+        """Repeat each image's codes, as `torch.repeat_interleave` along the batch."""
+        return self._map(lambda codes: codes.repeat_interleave(repeats, dim=0))
+
+    def repeat(self, repeats: int) -> "FDAECodes":
+        """Repeat the whole batch of codes."""
+        return self._map(lambda codes: codes.repeat(repeats, 1, 1))
+
+    def swap(self, other: "FDAECodes", content: Concepts = (), mask: Concepts = ()) -> "FDAECodes":
+        """Take some codes from another batch, image by image (FDAE paper, figures 3-5).
+
+        Args:
+            other: Where the codes come from: as many images, or one image for all.
+            content: Concepts whose content code is taken, or ``"all"``.
+            mask: Concepts whose mask code is taken, or ``"all"``.
+
+        Returns:
+            New codes; neither batch is changed.
+
+        Raises:
+            ValueError: If a concept does not exist, the batches do not fit, or a single-concept model has no masks.
+        """
+        if self.content.shape[1:] != other.content.shape[1:] or len(other) not in (1, len(self)):
+            raise ValueError(
+                f"cannot swap codes of shape {tuple(other.content.shape)} into {tuple(self.content.shape)}: "
+                "both must come from the same model, and the other batch be as large or a single image"
+            )
+        swapped_mask = self.mask
+        if self.mask is not None and other.mask is not None:
+            swapped_mask = self._take(self.mask, other.mask, mask)
+        elif len(mask):
+            raise ValueError("these codes have no mask codes to swap: the model has a single concept")
+        return FDAECodes(self._take(self.content, other.content, content), swapped_mask)
+
+    @staticmethod
+    def cat(batches: Iterable["FDAECodes"]) -> "FDAECodes":
+        """Join batches of codes of the same model."""
+        batches = list(batches)
+        masks = [codes.mask for codes in batches if codes.mask is not None]
+        return FDAECodes(torch.cat([codes.content for codes in batches]), torch.cat(masks) if masks else None)
+
+    def _take(self, codes: torch.Tensor, other: torch.Tensor, concepts: Concepts) -> torch.Tensor:
+        indices = list(range(self.num_concepts)) if concepts == "all" else list(concepts)
+        for index in indices:
+            if not (isinstance(index, int) and 0 <= index < self.num_concepts):
+                raise ValueError(f"there is no concept {index!r}: this model has concepts 0 to {self.num_concepts - 1}")
+        taken = codes.clone()
+        taken[:, indices] = other[:, indices].to(taken)
+        return taken
+
+    def _map(self, function) -> "FDAECodes":
+        return FDAECodes(function(self.content), None if self.mask is None else function(self.mask))

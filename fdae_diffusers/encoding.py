@@ -1,0 +1,88 @@
+"""Encode a whole data set once: the codes that the metrics then only look up."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Subset
+from tqdm.auto import tqdm
+
+from .data import ImageDataset
+from .models import CMFNet
+
+ROWS_PER_PART = 20_000
+
+
+def encode_dataset(
+    encoder: CMFNet,
+    images: ImageDataset,
+    batch_size: int = 256,
+    num_workers: int = 0,
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+) -> np.ndarray:
+    """Encode every image of a data set with E and the two heads.
+
+    Args:
+        encoder: The model; it is put into evaluation mode.
+        images: The n images.
+        batch_size: Images at a time.
+        num_workers: Processes that read images.
+        cache_dir: Keep the codes here, in parts: an interrupted call goes on where it stopped, and the next one with the
+            same weights and images reads them.
+        progress: Show a progress bar.
+
+    Returns:
+        (n, K, d) float32: the N content codes, then the N mask codes (K = 2N), or the content code alone for N = 1.
+
+    Raises:
+        ValueError: If content and mask codes differ in size, so that they do not fit one array.
+    """
+    config = encoder.config
+    if config.num_concepts > 1 and config.content_dim != config.mask_dim:
+        raise ValueError(f"content_dim={config.content_dim} and mask_dim={config.mask_dim} must be equal")
+    encoder.eval()
+    folder = None
+    if cache_dir is not None:
+        folder = Path(cache_dir) / _cache_key(encoder, images)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    parts = []
+    with tqdm(total=len(images), desc="encode", unit="image", disable=not progress) as progress_bar:
+        for start in range(0, len(images), ROWS_PER_PART):
+            rows = range(start, min(start + ROWS_PER_PART, len(images)))
+            file = folder / f"{start:08d}.npy" if folder else None
+            if file is not None and file.exists():
+                part = np.load(file)
+                progress_bar.update(len(part))
+            else:
+                part = _encode_rows(encoder, Subset(images, rows), batch_size, num_workers, progress_bar)
+                if file is not None:
+                    unfinished = file.with_suffix(".unfinished")
+                    with unfinished.open("wb") as stream:
+                        np.save(stream, part)
+                    os.replace(unfinished, file)
+            parts.append(part)
+    return np.concatenate(parts)
+
+
+@torch.inference_mode()
+def _encode_rows(encoder: CMFNet, images: Subset, batch_size: int, num_workers: int, progress_bar: tqdm) -> np.ndarray:
+    parts = []
+    for batch in DataLoader(images, batch_size=batch_size, num_workers=num_workers):
+        codes = encoder.encode(batch["pixel_values"].to(encoder.device, encoder.dtype))
+        both = codes.content if codes.mask is None else torch.cat([codes.content, codes.mask], dim=1)  # (B, K, d)
+        parts.append(both.float().cpu().numpy())
+        progress_bar.update(len(both))
+    return np.concatenate(parts)
+
+
+def _cache_key(encoder: CMFNet, images: ImageDataset) -> str:
+    """Digest of weights, data set and image size."""
+    digest = hashlib.sha256(f"{images.dataset._fingerprint} {images.size}".encode())
+    for name, tensor in encoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

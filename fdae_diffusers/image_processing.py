@@ -1,0 +1,153 @@
+"""Images to pixel values and back: the one place where either happens, for the pipeline as for training.
+
+`VaeImageProcessor` of diffusers does the way back. Its way in is not used: it resizes tensors to the nearest pixel
+without cropping them, reads four-channel tensors as latents and drops transparency, grey depth and orientation.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers.image_processor import VaeImageProcessor
+from PIL import Image, ImageOps
+
+from .errors import FDAEError
+
+OneOrMoreImages: TypeAlias = Image.Image | np.ndarray | torch.Tensor
+ImageInput: TypeAlias = OneOrMoreImages | Sequence[OneOrMoreImages]
+
+_RANGE_TOLERANCE = 1e-3  # float images may leave their range by this much, as rounding does; they are clipped
+
+
+def to_pixel_values(images: ImageInput, size: int) -> torch.Tensor:
+    """Turn images of any kind into the model's input.
+
+    Images of another size are cropped to the square at their center and resized: PIL images with a Lanczos filter,
+    arrays and tensors with a bicubic one, both without aliasing.
+
+    Args:
+        images: One image or a list of images, each
+
+            - a PIL image of any mode; it is turned as its EXIF data say, and transparent parts become white;
+            - a NumPy array (H, W), (H, W, C) or (B, H, W, C), or
+            - a tensor (H, W), (C, H, W) or (B, C, H, W), with C = 1 or 3,
+              uint8 in 0..255, or floats in [0, 1]. If any of the float images has a negative value, all of them are
+              taken to be in [-1, 1], as diffusers takes them.
+        size: Height and width of the result.
+
+    Returns:
+        Pixel values (B, 3, size, size), float32, in [-1, 1].
+
+    Raises:
+        FDAEError: if an input is none of the above, is empty, not finite or out of range.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    items: list[Any] = list(images) if isinstance(images, list | tuple) else [images]
+    if not items:
+        raise FDAEError("no image given: the list of images is empty")
+    batches = [_to_tensor(item, size) for item in items]  # each (b, 1 or 3, H, W)
+    is_signed = any(batch.is_floating_point() and bool(batch.min() < -_RANGE_TOLERANCE) for batch in batches)
+    return torch.cat([_resize(_to_signed(batch, is_signed), size).expand(-1, 3, -1, -1) for batch in batches])
+
+
+def to_output(pixel_values: torch.Tensor, output_type: str = "pil") -> list[Image.Image] | np.ndarray | torch.Tensor:
+    """Turn pixel values (B, 3, H, W) in [-1, 1] into images; values outside are clipped.
+
+    Args:
+        pixel_values: What `to_pixel_values` or a model returned.
+        output_type: "pil" for a list of PIL images, "np" for an array (B, H, W, 3) or "pt" for a tensor (B, 3, H, W),
+            the latter two in [0, 1].
+    """
+    if output_type not in ("pil", "np", "pt"):
+        raise ValueError(f'output_type must be "pil", "np" or "pt", got {output_type!r}')
+    return VaeImageProcessor().postprocess(pixel_values.detach(), output_type=output_type)
+
+
+def _to_tensor(item: OneOrMoreImages, size: int) -> torch.Tensor:
+    """Return (b, 1 or 3, H, W), uint8 or floats in their own range; PIL images get the size on the way."""
+    if isinstance(item, Image.Image):
+        item = _to_array(item, size)
+    if isinstance(item, np.ndarray):
+        tensor = _channels_first(item)
+    elif isinstance(item, torch.Tensor):
+        tensor = item
+    else:
+        raise FDAEError(
+            f"cannot read a {type(item).__name__} as an image: give PIL images, NumPy arrays or tensors "
+            "(PIL.Image.open or diffusers.utils.load_image open files and addresses)"
+        )
+    if tensor.ndim in (2, 3):
+        tensor = tensor[(None,) * (4 - tensor.ndim)]
+    _check(tensor)
+    return tensor
+
+
+def _to_array(image: Image.Image, size: int) -> np.ndarray:
+    """Return a PIL image as (size, size, 3) uint8, or a float image as its own array."""
+    if image.mode == "F":
+        return np.asarray(image)
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits of grey
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def _channels_first(array: np.ndarray) -> torch.Tensor:
+    """Return an array (..., H, W, C) as a tensor (..., C, H, W), one (H, W) as it is."""
+    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
+        raise FDAEError(f"an image of {array.dtype}: give uint8 values 0..255 or floats in [0, 1]")
+    if array.ndim > 2:
+        array = np.moveaxis(array, -1, -3)
+    return torch.from_numpy(np.array(array, np.uint8 if array.dtype == np.uint8 else np.float32, order="C"))
+
+
+def _check(images: torch.Tensor) -> None:
+    """Raise FDAEError unless these are images (b, 1 or 3, H, W) in one of the ranges."""
+    shape = tuple(images.shape)
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise FDAEError(
+            f"an array that reads as (batch, channels, height, width) = {shape}: images need 1 or 3 channels, which "
+            "come last in NumPy arrays, (H, W, C) or (B, H, W, C), and before height and width in tensors"
+        )
+    if not images.numel():
+        raise FDAEError(f"an empty image: (batch, channels, height, width) = {shape}")
+    if images.dtype == torch.uint8:
+        return
+    if not images.is_floating_point():
+        raise FDAEError(f"an image of {images.dtype}: give uint8 values 0..255 or floats in [0, 1]")
+    if not images.isfinite().all():
+        raise FDAEError("an image holds NaN or infinite values: replace them before")
+    low, high = images.min().item(), images.max().item()
+    if low < -1 - _RANGE_TOLERANCE or high > 1 + _RANGE_TOLERANCE:
+        raise FDAEError(
+            f"float images must be in [0, 1] or [-1, 1], but these are in [{low:g}, {high:g}]: "
+            "scale them, or give uint8 for 0..255"
+        )
+
+
+def _to_signed(images: torch.Tensor, is_signed: bool) -> torch.Tensor:
+    """Return float32 in [-1, 1]."""
+    if images.dtype == torch.uint8:
+        return images.float() / 127.5 - 1
+    signed = images.float() if is_signed else 2 * images.float() - 1
+    return signed.clamp(-1, 1)
+
+
+def _resize(images: torch.Tensor, size: int) -> torch.Tensor:
+    """Crop to the square at the center and resize it: (b, c, H, W) -> (b, c, size, size), in [-1, 1]."""
+    height, width = images.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = images[..., top : top + side, left : left + side]
+    if side == size:
+        return square
+    return F.interpolate(square, (size, size), mode="bicubic", antialias=True).clamp(-1, 1)

@@ -1,0 +1,130 @@
+"""CMFNet, the content-mask factorization network (FDAE paper, section 3.2, eq. 2-6).
+
+    pixel_values -> E -> content codes f^c, mask codes f^m
+    masks          M = softmax_n D_M(f^m_n)
+    condition map  C = sum_n M_n * adjust_n(f^c_n)
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from torch import nn
+
+from ..codes import FDAECodes
+from .backbone import ImageBackbone
+from .mask_decoder import MaskDecoder, MaskDecoderNorm
+
+
+@dataclass
+class CMFNetOutput(BaseOutput):
+    """Everything CMFNet knows about a batch of images.
+
+    Args:
+        content_codes: (B, N, d_c), what each concept is.
+        mask_codes: (B, N, d_m), where it is; ``None`` for the single-concept baseline.
+        masks: (B, N, H, W) in [0, 1], summing to one over N.
+        condition_map: (B, d_F, H, W), what the U-Net adds to its first feature map.
+    """
+
+    content_codes: torch.Tensor
+    mask_codes: torch.Tensor | None
+    masks: torch.Tensor
+    condition_map: torch.Tensor
+
+
+class CMFNet(ModelMixin, ConfigMixin):
+    """Content-mask factorization network: image encoder E, two linear heads, dimension adjustment, mask decoder D_M.
+
+    With ``num_concepts=1`` it is the DiffAE baseline of the paper's ablation: one content code, no mask code, no D_M,
+    and a mask of ones.
+
+    Args:
+        sample_size: Height and width of images, masks and condition map.
+        num_concepts: N.
+        content_dim: Size d_c of a content code.
+        mask_dim: Size d_m of a mask code.
+        condition_channels: Channels d_F of the condition map.
+        backbone: Image encoder E, see :class:`~fdae_diffusers.models.backbone.ImageBackbone`.
+        mask_decoder_channels: Widths of D_M, see :class:`~fdae_diffusers.models.mask_decoder.MaskDecoder`.
+        mask_decoder_size: Height and width D_M works up to, ``sample_size`` by default.
+        mask_decoder_norm: ``"released"`` (as the published weights) or ``"paper"``.
+        norm_num_groups: Groups of D_M's GroupNorms.
+
+    Raises:
+        ValueError: If ``num_concepts`` or a size is below one, or D_M or the backbone cannot be built as asked.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 64,
+        num_concepts: int = 6,
+        content_dim: int = 80,
+        mask_dim: int = 80,
+        condition_channels: int = 80,
+        backbone: str | dict[str, Any] = "resnet18",
+        mask_decoder_channels: tuple[int, ...] = (384, 384, 256, 128, 64),
+        mask_decoder_size: int | None = None,
+        mask_decoder_norm: MaskDecoderNorm = "released",
+        norm_num_groups: int = 32,
+    ):
+        super().__init__()
+        sizes = {
+            "sample_size": sample_size,
+            "num_concepts": num_concepts,
+            "content_dim": content_dim,
+            "mask_dim": mask_dim,
+            "condition_channels": condition_channels,
+        }
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+
+        self.image_encoder = ImageBackbone(backbone, sample_size)
+        self.content_head = nn.Linear(self.image_encoder.feature_dim, num_concepts * content_dim)
+        # The paper's "MLP" is one linear layer in the released code.
+        self.adjust = nn.ModuleList(nn.Linear(content_dim, condition_channels) for _ in range(num_concepts))
+        self.mask_head: nn.Linear | None = None
+        self.mask_decoder: MaskDecoder | None = None
+        if num_concepts > 1:
+            self.mask_head = nn.Linear(self.image_encoder.feature_dim, num_concepts * mask_dim)
+            self.mask_decoder = MaskDecoder(
+                mask_dim=mask_dim,
+                sample_size=sample_size,
+                block_out_channels=tuple(mask_decoder_channels),
+                mask_size=mask_decoder_size or sample_size,
+                norm_num_groups=norm_num_groups,
+                norm_before_upsample=mask_decoder_norm,
+            )
+
+    def encode(self, pixel_values: torch.Tensor) -> FDAECodes:
+        """Encode images (B, 3, H, W) in [-1, 1] to :class:`~fdae_diffusers.FDAECodes`: E and the two heads only."""
+        features = self.image_encoder(pixel_values)  # (B, feature_dim)
+        num_concepts = self.config.num_concepts
+        content_codes = self.content_head(features).unflatten(1, (num_concepts, -1))  # (B, N, d_c)
+        if self.mask_head is None:
+            return FDAECodes(content_codes)
+        return FDAECodes(content_codes, self.mask_head(features).unflatten(1, (num_concepts, -1)))
+
+    def decode_masks(self, codes: FDAECodes) -> torch.Tensor:
+        """Decode masks (B, N, H, W), a softmax over the N concepts at every pixel (eq. 4); ones if N is 1."""
+        if self.mask_decoder is None or codes.mask is None:
+            size = self.config.sample_size
+            return codes.content.new_ones(len(codes), 1, size, size)
+        return self.mask_decoder(codes.mask).softmax(dim=1)  # (B, N, H, W)
+
+    def condition_map(self, content_codes: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Spread content codes (B, N, d_c) over masks (B, N, H, W): condition map (B, d_F, H, W), eq. 5-6."""
+        adjusted = [adjust(code) for adjust, code in zip(self.adjust, content_codes.unbind(1), strict=True)]
+        return torch.einsum("bnhw,bnf->bfhw", masks, torch.stack(adjusted, dim=1))
+
+    def forward(self, pixel_values: torch.Tensor, return_dict: bool = True) -> CMFNetOutput | tuple:
+        """Factorize images (B, 3, H, W) in [-1, 1] into codes, masks and condition map."""
+        codes = self.encode(pixel_values)
+        masks = self.decode_masks(codes)
+        output = CMFNetOutput(codes.content, codes.mask, masks, self.condition_map(codes.content, masks))
+        return output if return_dict else (output.content_codes, output.mask_codes, output.masks, output.condition_map)

@@ -1,0 +1,99 @@
+"""Mask decoder D_M: one mask code to one map of mask logits (FDAE paper, supplement, table of D_M).
+
+    Linear -> reshape -> GroupNorm -> [Upsample x2 -> Conv 3x3 -> GroupNorm -> SiLU] x L -> Conv 3x3 -> 1 channel
+
+The released code differs from the paper's table: it has a GroupNorm before *every* upsampling, not only before the first
+one. ``norm_before_upsample="released"`` (the published weights) and ``"paper"`` name the two.
+"""
+
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+MaskDecoderNorm = Literal["released", "paper"]
+
+
+class MaskDecoderBlock(nn.Module):
+    """One doubling of the resolution: (GroupNorm), nearest upsampling, 3x3 convolution without bias, GroupNorm, SiLU.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        norm_num_groups: Groups of both GroupNorms.
+        pre_norm: Normalise before the upsampling too.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, norm_num_groups: int, pre_norm: bool):
+        super().__init__()
+        self.norm_in = nn.GroupNorm(norm_num_groups, in_channels) if pre_norm else nn.Identity()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.norm_out = nn.GroupNorm(norm_num_groups, out_channels)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Map (B, in_channels, h, w) to (B, out_channels, 2h, 2w)."""
+        hidden_states = F.interpolate(self.norm_in(hidden_states), scale_factor=2.0, mode="nearest")
+        return F.silu(self.norm_out(self.conv(hidden_states)))
+
+
+class MaskDecoder(nn.Module):
+    """Decode mask codes to mask logits; shared by the concepts.
+
+    Args:
+        mask_dim: Size d_m of a mask code.
+        sample_size: Height and width of the logits.
+        block_out_channels: Channels of the first map, then of each block. Every block doubles the resolution, so the
+            first map is ``mask_size / 2**(len(block_out_channels) - 1)`` wide: 4 at paper scale.
+        mask_size: Height and width the blocks end at. If smaller than ``sample_size``, the logits are interpolated
+            bilinearly, which saves the costliest layers.
+        norm_num_groups: Groups of the GroupNorms.
+        norm_before_upsample: ``"released"`` (before every upsampling) or ``"paper"`` (before the first only).
+
+    Raises:
+        ValueError: If ``mask_size`` cannot be reached by doublings or channels are not a multiple of the groups.
+    """
+
+    def __init__(
+        self,
+        mask_dim: int,
+        sample_size: int,
+        block_out_channels: tuple[int, ...],
+        mask_size: int,
+        norm_num_groups: int,
+        norm_before_upsample: MaskDecoderNorm = "released",
+    ):
+        super().__init__()
+        scale = 2 ** (len(block_out_channels) - 1)
+        if mask_size % scale or mask_size > sample_size:
+            raise ValueError(
+                f"mask_size={mask_size} must be a multiple of {scale} ({len(block_out_channels) - 1} doublings) and not "
+                f"larger than sample_size={sample_size}; change the size or mask_decoder_channels"
+            )
+        if any(channels % norm_num_groups for channels in block_out_channels):
+            raise ValueError(f"mask_decoder_channels={block_out_channels} must be multiples of {norm_num_groups} groups")
+        if norm_before_upsample not in ("released", "paper"):
+            raise ValueError(f'norm_before_upsample must be "released" or "paper", not {norm_before_upsample!r}')
+
+        self.first_shape = (block_out_channels[0], mask_size // scale, mask_size // scale)
+        self.sample_size = sample_size
+        self.linear = nn.Linear(mask_dim, block_out_channels[0] * (mask_size // scale) ** 2)
+        self.blocks = nn.ModuleList(
+            MaskDecoderBlock(in_channels, out_channels, norm_num_groups, i == 0 or norm_before_upsample == "released")
+            for i, (in_channels, out_channels) in enumerate(
+                zip(block_out_channels[:-1], block_out_channels[1:], strict=True)
+            )
+        )
+        self.conv_out = nn.Conv2d(block_out_channels[-1], 1, kernel_size=3, padding=1)
+
+    def forward(self, mask_codes: torch.Tensor) -> torch.Tensor:
+        """Map mask codes (B, N, d_m) to mask logits (B, N, sample_size, sample_size)."""
+        batch_size, num_concepts, _ = mask_codes.shape
+        hidden_states = self.linear(mask_codes.flatten(0, 1))  # (B*N, C*h*w)
+        hidden_states = hidden_states.unflatten(1, self.first_shape)  # (B*N, C, h, w)
+        for block in self.blocks:
+            hidden_states = block(hidden_states)
+        logits = self.conv_out(hidden_states)  # (B*N, 1, mask_size, mask_size)
+        if logits.shape[-1] != self.sample_size:
+            logits = F.interpolate(logits, size=self.sample_size, mode="bilinear", align_corners=False)
+        return logits.unflatten(0, (batch_size, num_concepts)).squeeze(2)  # (B, N, H, W)

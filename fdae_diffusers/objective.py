@@ -1,0 +1,96 @@
+"""The training objective as one module, from pixel_values to the loss (FDAE paper, eq. 8-11; Karras et al. 2022, table 1).
+
+    ln sigma ~ N(P_mean, P_std^2),  x_t = x + sigma * n,  D = c_skip * x_t + c_out * F(c_in * x_t, c_noise, C)
+    L = L_rec + w_CD * L_CD + w_ME * L_ME
+
+One module owns both networks, so that one distributed wrapper covers both.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import EDMEulerScheduler
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from torch import nn
+
+from .losses import Reduction, content_decorrelation_loss, mask_entropy_loss, reconstruction_loss
+from .models import CMFNet, FDAEUNet2DModel
+
+
+@dataclass
+class FDAEObjectiveOutput(BaseOutput):
+    """The loss of a batch and its parts, all scalars; the parts are before their weights."""
+
+    loss: torch.Tensor
+    reconstruction_loss: torch.Tensor
+    content_decorrelation_loss: torch.Tensor
+    mask_entropy_loss: torch.Tensor
+
+
+class FDAEObjective(nn.Module):
+    """Denoising loss of a U-Net conditioned on CMFNet, plus the two regularisers.
+
+    Args:
+        unet: The generator.
+        encoder: The content-mask factorization network.
+        scheduler: Any EDM scheduler; only its preconditioning is used.
+        p_mean: Mean P_mean of ln(sigma).
+        p_std: Standard deviation P_std of ln(sigma).
+        content_decorrelation_weight: w_CD; the default belongs to ``reduction="released"``.
+        mask_entropy_weight: w_ME; likewise.
+        reduction: ``"released"`` or ``"paper"``, see :mod:`fdae_diffusers.losses`.
+    """
+
+    def __init__(
+        self,
+        unet: FDAEUNet2DModel,
+        encoder: CMFNet,
+        scheduler: EDMEulerScheduler,
+        p_mean: float = -1.2,
+        p_std: float = 1.2,
+        content_decorrelation_weight: float = 2.5e-5,
+        mask_entropy_weight: float = 1e-4,
+        reduction: Reduction = "released",
+    ):
+        super().__init__()
+        self.unet = unet
+        self.encoder = encoder
+        self.scheduler = scheduler
+        self.p_mean = p_mean
+        self.p_std = p_std
+        self.content_decorrelation_weight = content_decorrelation_weight
+        self.mask_entropy_weight = mask_entropy_weight
+        self.reduction = reduction
+
+    def forward(
+        self, pixel_values: torch.Tensor, generator: torch.Generator | None = None
+    ) -> FDAEObjectiveOutput:
+        """Draw noise for images (B, 3, H, W) in [-1, 1] and return the loss.
+
+        Args:
+            pixel_values: The images.
+            generator: Source of sigma and noise; the global one by default.
+        """
+        shape, device = pixel_values.shape, pixel_values.device
+        log_sigma = self.p_mean + self.p_std * randn_tensor((shape[0], 1, 1, 1), generator=generator, device=device)
+        noise = randn_tensor(shape, generator=generator, device=device, dtype=pixel_values.dtype)
+        return self.loss(pixel_values, log_sigma.exp(), noise)
+
+    def loss(self, pixel_values: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor) -> FDAEObjectiveOutput:
+        """Loss at given noise levels (B, 1, 1, 1) and standard normal noise (B, 3, H, W)."""
+        factors = self.encoder(pixel_values)
+        denoised = self.denoise(pixel_values + sigma * noise, sigma, factors.condition_map)  # (B, 3, H, W)
+
+        l_rec = reconstruction_loss(denoised, pixel_values, sigma, self.scheduler.config.sigma_data).mean()
+        l_cd = content_decorrelation_loss(factors.content_codes, self.reduction)
+        l_me = mask_entropy_loss(factors.masks, self.reduction)
+        loss = l_rec + self.content_decorrelation_weight * l_cd + self.mask_entropy_weight * l_me
+        return FDAEObjectiveOutput(loss, l_rec, l_cd, l_me)
+
+    def denoise(self, noisy: torch.Tensor, sigma: torch.Tensor, condition_map: torch.Tensor) -> torch.Tensor:
+        """D(x_t; sigma, C) for noisy images (B, 3, H, W), sigma (B, 1, 1, 1) and a condition map (B, d_F, H, W)."""
+        scaled = self.scheduler.precondition_inputs(noisy, sigma)  # c_in * x_t
+        c_noise = self.scheduler.precondition_noise(sigma).flatten()  # (B,)
+        output = self.unet(scaled, c_noise, condition_map).sample  # F, (B, 3, H, W)
+        return self.scheduler.precondition_outputs(noisy, output, sigma)  # c_skip * x_t + c_out * F

@@ -1,0 +1,228 @@
+"""FDAEPipeline: encode images to codes, edit the codes, decode them with an EDM sampler.
+
+    images -> pixel_values -> CMFNet -> codes -> masks -> condition map -> U-Net + scheduler -> images
+
+E and D_M run once per call; only the U-Net runs at every step of the sampler.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers import DiffusionPipeline, EDMEulerScheduler
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+
+from .codes import Concepts, FDAECodes
+from .image_processing import ImageInput, to_output, to_pixel_values
+from .models import CMFNet, FDAEUNet2DModel
+
+Generators = torch.Generator | list[torch.Generator] | None
+Images = list[PIL.Image.Image] | np.ndarray | torch.Tensor
+
+
+@dataclass
+class FDAEPipelineOutput(BaseOutput):
+    """Images decoded from codes.
+
+    Args:
+        images: A list of B PIL images, a numpy array (B, H, W, 3) or a tensor (B, 3, H, W), both in [0, 1].
+        masks: (B, N, H, W) in [0, 1], summing to one over N.
+        codes: The codes that the images were decoded from.
+    """
+
+    images: Images
+    masks: torch.Tensor
+    codes: FDAECodes
+
+
+class FDAEPipeline(DiffusionPipeline):
+    """Factorized Diffusion Autoencoder (Wu and Zheng, AAAI 2024).
+
+    Images may be PIL images, numpy arrays, tensors or lists of them, of any size and mode: they are converted to RGB (an
+    alpha channel is composited over white), cropped to a centred square and resized to the model's size. Arrays and
+    tensors are uint8 in 0..255 or float in [0, 1]; float with negative values is taken as already in [-1, 1].
+
+    Args:
+        unet: The generator.
+        encoder: CMFNet, image encoder E and mask decoder D_M.
+        scheduler: Any EDM scheduler; :class:`~fdae_diffusers.EDMHeunScheduler` is the paper's sampler.
+
+    Raises:
+        ValueError: If the two networks do not belong together.
+    """
+
+    model_cpu_offload_seq = "encoder->unet"
+    _callback_tensor_inputs = ("latents",)
+
+    unet: FDAEUNet2DModel
+    encoder: CMFNet
+    scheduler: EDMEulerScheduler
+
+    def __init__(self, unet: FDAEUNet2DModel, encoder: CMFNet, scheduler: EDMEulerScheduler):
+        super().__init__()
+        for key in ("condition_channels", "sample_size"):
+            if unet.config[key] != encoder.config[key]:
+                raise ValueError(
+                    f"unet and encoder do not belong together: {key} is {unet.config[key]} and {encoder.config[key]}"
+                )
+        self.register_modules(unet=unet, encoder=encoder, scheduler=scheduler)
+
+    @torch.no_grad()
+    def encode(self, images: ImageInput) -> FDAECodes:
+        """Encode B images of any kind to codes: content (B, N, d_c) and mask (B, N, d_m).
+
+        Raises:
+            ValueError: If the input is no image.
+        """
+        pixel_values = to_pixel_values(images, self.encoder.config.sample_size)  # (B, 3, H, W)
+        return self.encoder.encode(pixel_values.to(self._execution_device, self.encoder.dtype))
+
+    @torch.no_grad()
+    def decode_masks(self, codes: FDAECodes) -> torch.Tensor:
+        """Decode the masks (B, N, H, W) of codes; they sum to one over N."""
+        return self.encoder.decode_masks(codes.to(self._execution_device, self.encoder.dtype))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: ImageInput | None = None,
+        codes: FDAECodes | None = None,
+        num_inference_steps: int = 40,
+        generator: Generators = None,
+        latents: torch.Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[[Any, int, torch.Tensor, dict], dict] | None = None,
+    ) -> FDAEPipelineOutput | tuple:
+        """Reconstruct images, or decode codes.
+
+        Args:
+            image: What to reconstruct, B images of any kind.
+            codes: What to decode, instead of ``image``.
+            num_inference_steps: Steps of the sampler; Heun calls the U-Net ``2 * num_inference_steps - 1`` times.
+            generator: Source of the starting noise: one for the batch, or a list of one per image.
+            latents: Starting noise (B, 3, H, W) or (1, 3, H, W), standard normal, instead of drawing it.
+            output_type: ``"pil"``, ``"np"`` or ``"pt"``.
+            return_dict: Return an output object instead of the tuple (images, masks, codes).
+            callback_on_step_end: Called after each step with (pipeline, step, timestep, {"latents": ...}); returns the
+                dictionary, in which it may replace the latents.
+
+        Returns:
+            :class:`FDAEPipelineOutput`.
+
+        Raises:
+            ValueError: If not exactly one of ``image`` and ``codes`` is given, the latents do not fit, or the output type
+                is unknown.
+        """
+        if (image is None) == (codes is None):
+            raise ValueError("give either images to reconstruct or codes to decode")
+        if output_type not in ("pil", "np", "pt"):
+            raise ValueError(f'output_type must be "pil", "np" or "pt", not {output_type!r}')
+        if codes is None:
+            codes = self.encode(image)
+        codes = codes.to(self._execution_device, self.encoder.dtype)
+        masks = self.encoder.decode_masks(codes)  # (B, N, H, W)
+        condition_map = self.encoder.condition_map(codes.content, masks)  # (B, d_F, H, W)
+
+        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        sample = self._starting_noise(len(codes), generator, latents) * self.scheduler.init_noise_sigma
+        with self.progress_bar(total=len(self.scheduler.timesteps)) as progress_bar:
+            for i, timestep in enumerate(self.scheduler.timesteps):
+                scaled = self.scheduler.scale_model_input(sample, timestep)
+                output = self.unet(scaled.to(self.unet.dtype), timestep, condition_map).sample
+                # The sampler works in float32: with sigma up to 80, half precision would show.
+                sample = self.scheduler.step(output.float(), timestep, sample, generator=generator).prev_sample
+                if callback_on_step_end is not None:
+                    sample = callback_on_step_end(self, i, timestep, {"latents": sample}).get("latents", sample)
+                progress_bar.update()
+
+        images = to_output(sample, output_type)
+        self.maybe_free_model_hooks()
+        return FDAEPipelineOutput(images, masks, codes) if return_dict else (images, masks, codes)
+
+    def swap(
+        self, source: ImageInput, target: ImageInput, content: Concepts = (), mask: Concepts = (), **kwargs
+    ) -> Images:
+        """Redraw source images with some codes of the target images.
+
+        Args:
+            source: B images to edit.
+            target: B images, or one for all, that give the codes.
+            content: Concepts whose content code (what) is taken, or ``"all"``.
+            mask: Concepts whose mask code (where) is taken, or ``"all"``.
+            kwargs: As for the pipeline call, ``generator`` or ``output_type`` for example.
+
+        Returns:
+            The B edited images.
+
+        Raises:
+            ValueError: As :meth:`FDAECodes.swap` and the pipeline call.
+        """
+        codes = self.encode(source).swap(self.encode(target), content=content, mask=mask)
+        return self(codes=codes, **kwargs).images
+
+    @torch.no_grad()
+    def swap_grid(
+        self,
+        images: ImageInput,
+        num_inference_steps: int = 40,
+        generator: torch.Generator | None = None,
+        output_type: str = "pil",
+        batch_size: int = 64,
+    ) -> list[list[PIL.Image.Image]] | np.ndarray | torch.Tensor:
+        """Combine the content of each of n images with the masks of each (FDAE paper, fig. 3; supplement, fig. 3-4).
+
+        All start from the same noise, so that pictures differ by their codes alone.
+
+        Args:
+            images: n images of any kind.
+            num_inference_steps: Steps of the sampler.
+            generator: Source of the starting noise.
+            output_type: ``"pil"``, ``"np"`` or ``"pt"``.
+            batch_size: Pictures decoded at a time: bounds the memory.
+
+        Returns:
+            Rows give content, columns give masks: n lists of n PIL images, an array (n, n, H, W, 3) or a tensor
+            (n, n, 3, H, W), both in [0, 1].
+
+        Raises:
+            ValueError: If the input is no image, or the model has a single concept and so no masks.
+        """
+        codes = self.encode(images)
+        if codes.mask is None:
+            raise ValueError("a single-concept model has no masks to combine with content: there is no swap grid")
+        num_images = len(codes)
+        content, masks = codes.repeat_interleave(num_images), codes.repeat(num_images)  # (n*n, ...): rows, columns
+        grid_codes = content.swap(masks, mask="all")
+        latents = self._starting_noise(1, generator, None)
+        pictures = torch.cat(
+            [
+                self(
+                    codes=grid_codes[start : start + batch_size],
+                    num_inference_steps=num_inference_steps,
+                    latents=latents,
+                    output_type="pt",
+                ).images
+                for start in range(0, len(grid_codes), batch_size)
+            ]
+        ).unflatten(0, (num_images, num_images))  # (n, n, 3, H, W) in [0, 1]
+        if output_type == "pt":
+            return pictures
+        rows = [to_output(row * 2 - 1, output_type) for row in pictures]
+        return rows if output_type == "pil" else np.stack(rows)
+
+    def _starting_noise(self, batch_size: int, generator: Generators, latents: torch.Tensor | None) -> torch.Tensor:
+        """Standard normal noise (B, C, H, W) in float32, drawn or checked."""
+        size = self.unet.config.sample_size
+        shape = (batch_size, self.unet.config.in_channels, size, size)
+        if latents is None:
+            if isinstance(generator, list) and len(generator) != batch_size:
+                raise ValueError(f"got {len(generator)} generators for {batch_size} images: give one each, or a single one")
+            return randn_tensor(shape, generator=generator, device=self._execution_device, dtype=torch.float32)
+        if latents.shape not in (shape, (1, *shape[1:])):
+            raise ValueError(f"latents must have shape {shape} or {(1, *shape[1:])}, not {tuple(latents.shape)}")
+        return latents.to(self._execution_device, torch.float32).expand(shape)

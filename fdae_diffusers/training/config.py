@@ -1,0 +1,95 @@
+"""TrainingConfig: every setting of a training run, and so every flag and YAML key of ``training/train_fdae.py``."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..errors import FDAEError
+
+
+def _setting(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class TrainingConfig:
+    """Settings of a training run; the defaults are the paper's for Shapes3D, on one GPU.
+
+    Raises:
+        FDAEError: If values contradict each other or are out of range.
+    """
+
+    # --- Networks
+    preset: str = _setting("shapes3d", "Networks: shapes3d, mpi3d, cars3d (paper), tiny-32, tiny-64 (CPU).")
+    num_concepts: int | None = _setting(None, "N, instead of the preset's; 1 is the DiffAE baseline without masks.")
+    unet: dict | str | None = _setting(None, "FDAEUNet2DModel arguments to override: a mapping in YAML, JSON as a flag.")
+    encoder: dict | str | None = _setting(None, "CMFNet arguments to override: a mapping in YAML, JSON as a flag.")
+
+    # --- Data
+    dataset_name: str | None = _setting(
+        None, 'Hub id, a local folder laid out like a Hub repository, or "shapes3d-rendered" (built in).'
+    )
+    dataset_config_name: str | None = _setting(None, "Configuration of the data set, if it has several.")
+    train_data_dir: str | None = _setting(None, "Folder of image files, instead of a data set name.")
+    split: str = _setting("train", "Split of the data set.")
+    image_column: str | None = _setting(None, "Column with the images; found by itself if there is one.")
+    cache_dir: str | None = _setting(None, "Where datasets keeps downloads.")
+    max_train_samples: int | None = _setting(None, "Use only so many images.")
+    on_bad_image: Literal["raise", "skip"] = _setting("raise", "Refuse an unreadable image by name, or skip and count it.")
+    dataloader_num_workers: int = _setting(0, "Processes that read images; 0 reads in the training process.")
+
+    # --- Objective
+    p_mean: float = _setting(-1.2, "Mean of ln(sigma).")
+    p_std: float = _setting(1.2, "Standard deviation of ln(sigma).")
+    content_decorrelation_weight: float = _setting(2.5e-5, "w_CD.")
+    mask_entropy_weight: float = _setting(1e-4, "w_ME.")
+    reduction: Literal["released", "paper"] = _setting("released", "Reduction of L_CD and L_ME; the weights go with it.")
+
+    # --- Optimisation
+    max_train_steps: int = _setting(100_000, "Optimizer steps.")
+    train_batch_size: int = _setting(32, "Images per process and step.")
+    gradient_accumulation_steps: int = _setting(1, "Batches per optimizer step.")
+    learning_rate: float = _setting(1e-4, "Learning rate of RAdam.")
+    lr_scheduler: str = _setting("constant_with_warmup", "A schedule of diffusers.optimization.get_scheduler.")
+    lr_warmup_steps: int = _setting(0, "Steps of linear warm-up.")
+    max_grad_norm: float | None = _setting(None, "Clip gradients to this norm.")
+    gradient_checkpointing: bool = _setting(False, "Recompute the U-Net's activations: less memory, more time.")
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = _setting(None, "Instead of accelerate's configuration.")
+    seed: int = _setting(0, "Seed of weights, noise and data order.")
+
+    # --- Output
+    output_dir: str = _setting("outputs/fdae", "Folder of the pipeline, its figures, logs and checkpoints.")
+    report_to: str = _setting("tensorboard", "Tracker of accelerate: tensorboard, wandb, ... or none.")
+    logging_steps: int = _setting(50, "Steps between logged losses (means over the interval and the processes).")
+    validation_steps: int = _setting(5_000, "Steps between pictures of masks and reconstructions; 0: only at the end.")
+    num_validation_images: int = _setting(6, "Images in those pictures and the final ones, spread over the data set.")
+    num_inference_steps: int = _setting(40, "Steps of the sampler for those pictures.")
+    checkpointing_steps: int = _setting(10_000, "Steps between checkpoints; 0: none.")
+    checkpoints_total_limit: int | None = _setting(None, "Keep only the newest checkpoints.")
+    resume_from_checkpoint: str | None = _setting(None, 'A checkpoint folder, or "latest" in the output folder.')
+
+    def __post_init__(self):
+        self.unet = _as_dict("unet", self.unet)
+        self.encoder = _as_dict("encoder", self.encoder)
+        if self.num_concepts is not None:
+            self.encoder["num_concepts"] = self.num_concepts
+        if (self.dataset_name is None) == (self.train_data_dir is None):
+            raise FDAEError("name the data: either dataset_name or train_data_dir")
+        for name in ("max_train_steps", "train_batch_size", "gradient_accumulation_steps", "logging_steps"):
+            if getattr(self, name) < 1:
+                raise FDAEError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("learning_rate", "p_std"):
+            if getattr(self, name) <= 0:
+                raise FDAEError(f"{name} must be positive, not {getattr(self, name)}")
+
+
+def _as_dict(name: str, value: dict | str | None) -> dict[str, Any]:
+    """A mapping from YAML or Python, or the same as JSON from the command line."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise FDAEError(f"{name} must be JSON, for example {{\"dropout\": 0.0}}: {error}") from None
+    if value is not None and not isinstance(value, dict):
+        raise FDAEError(f"{name} must map arguments to values")
+    return dict(value or {})

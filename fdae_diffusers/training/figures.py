@@ -1,0 +1,56 @@
+"""The pictures of a run: masks, reconstructions and the swap grid of a few fixed images."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import torch
+
+from ..data import ImageDataset
+from ..image_processing import to_output
+from ..pipeline_fdae import FDAEPipeline
+from ..visualization import mask_figure, reconstruction_figure, swap_grid_figure
+
+Figures = dict[str, PIL.Image.Image]
+
+
+def pick_images(dataset: ImageDataset, num_images: int, seed: int = 0) -> list[PIL.Image.Image]:
+    """Pick a few images of a data set, always the same ones, as the model sees them."""
+    rows = np.random.default_rng(seed).choice(len(dataset), min(num_images, len(dataset)), replace=False)
+    return to_output(torch.stack([dataset[int(row)]["pixel_values"] for row in rows]), "pil")
+
+
+def make_figures(
+    pipeline: FDAEPipeline, images: list[PIL.Image.Image], num_inference_steps: int, swap_grid: bool = False
+) -> Figures:
+    """Draw masks, reconstructions and, if asked, the swap grid of images; always from the same starting noise.
+
+    Args:
+        pipeline: The model, in evaluation mode.
+        images: What to show.
+        num_inference_steps: Steps of the sampler.
+        swap_grid: Draw the swap grid too; a single-concept model has none.
+
+    Returns:
+        Pictures by name.
+    """
+    generator = torch.Generator().manual_seed(0)
+    output = pipeline(images, num_inference_steps=num_inference_steps, generator=generator)
+    figures = {
+        "masks": mask_figure(images, output.masks),
+        "reconstructions": reconstruction_figure(images, output.images),
+    }
+    if swap_grid and output.codes.mask is not None:
+        grid = pipeline.swap_grid(images, num_inference_steps=num_inference_steps, generator=generator)
+        figures["swap_grid"] = swap_grid_figure(images, grid)
+    return figures
+
+
+def save_figures(figures: Figures, folder: Path) -> None:
+    """Write each picture to ``folder/NAME.png``, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        unfinished = folder / f".{name}.png"
+        figure.save(unfinished)
+        os.replace(unfinished, folder / f"{name}.png")
