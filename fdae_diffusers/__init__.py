@@ -11,8 +11,8 @@ from .pipeline_fdae import FDAEPipeline, FDAEPipelineOutput
 from .schedulers import EDMHeunScheduler
 
 # Makes diffusers write and read "fdae_diffusers" as the library of our components in model_index.json. Without it, a
-# pipeline loads from a folder but not from the Hub. ModelMixin and SchedulerMixin above are part of that contract: diffusers
-# looks them up here.
+# pipeline loads from a folder but not from the Hub. ModelMixin and SchedulerMixin above are part of that contract:
+# diffusers looks them up here.
 LOADABLE_CLASSES["fdae_diffusers"] = {}
 # DiffusionPipeline.from_pretrained looks the class of a pipeline up in diffusers itself.
 diffusers.FDAEPipeline = FDAEPipeline

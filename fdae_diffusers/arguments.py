@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -12,6 +12,13 @@ from transformers import HfArgumentParser
 from .errors import FDAEError
 
 ConfigT = TypeVar("ConfigT")
+
+
+class JSONMapping(dict[str, Any]):
+    """A mapping that may be given as JSON, as it must be on a command line."""
+
+    def __init__(self, value: str | Mapping[str, Any] | Iterable[tuple[str, Any]] = ()):
+        super().__init__(json.loads(value) if isinstance(value, str) else value)
 
 
 class _Parser(HfArgumentParser):
@@ -34,29 +41,25 @@ def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None)
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = _Parser(config_class, allow_abbrev=False)
     parser.add_argument("--config", help="YAML file with values for the flags below; flags override it")
-    known, _ = parser.parse_known_args([a for a in argv if a not in ("-h", "--help")])
+    config_parser = _Parser(add_help=False, allow_abbrev=False)
+    config_parser.add_argument("--config")
+    known, _ = config_parser.parse_known_args(argv)
     if known.config is not None:
         # As flags ahead of the real ones, the file's values go through the same types and checks, and are overridden.
         argv = _yaml_as_flags(Path(known.config), parser) + argv
-    config, _, unknown = parser.parse_args_into_dataclasses(
-        argv, return_remaining_strings=True, look_for_args_file=False
-    )
+    _, unknown = parser.parse_known_args(argv)
     if unknown:
         parser.error(f"unknown flag {unknown[0]}")
-    return config
+    return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)[0]
 
 
 def run_script(main: Callable[[], Any]) -> None:
-    """Run a script's main function; a user's mistake ends it with one line and exit status 2 instead of a traceback."""
+    """Run a script's main function; a user's mistake ends it with one line and exit status 2, not a traceback."""
     try:
         main()
     except (FDAEError, FileNotFoundError, PermissionError) as error:
-        sys.exit(_fail(error))
-
-
-def _fail(error: Exception) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _yaml_as_flags(path: Path, parser: _Parser) -> list[str]:

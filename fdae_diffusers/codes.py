@@ -96,7 +96,9 @@ class FDAECodes:
         indices = list(range(self.num_concepts)) if concepts == "all" else list(concepts)
         for index in indices:
             if not (isinstance(index, int) and 0 <= index < self.num_concepts):
-                raise ValueError(f"there is no concept {index!r}: this model has concepts 0 to {self.num_concepts - 1}")
+                raise ValueError(
+                    f"there is no concept {index!r}: this model has concepts 0 to {self.num_concepts - 1}"
+                )
         taken = codes.clone()
         taken[:, indices] = other[:, indices].to(taken)
         return taken

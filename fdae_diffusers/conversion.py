@@ -2,8 +2,8 @@
 
 The released state dict is flat: the generator has ADM's names (``input_blocks``, ``middle_block``, ``output_blocks``,
 ``out``), CMFNet has ``encoder`` (torchvision ResNet by position), ``semantic_decoder1`` (content head),
-``semantic_decoder2`` (dimension adjustment), ``mask_decoder`` (mask head) and ``mask_generator`` (D_M). Widths, depths and N
-are read off the weights; what weights cannot tell comes from the released ``args.json``.
+``semantic_decoder2`` (dimension adjustment), ``mask_decoder`` (mask head) and ``mask_generator`` (D_M). Widths, depths
+and N are read off the weights; what weights cannot tell comes from the released ``args.json``.
 """
 
 import pickle
@@ -65,7 +65,8 @@ def convert_official_checkpoint(
     """Build a pipeline from a checkpoint of the released code.
 
     Args:
-        checkpoint: The state dict, or a file with it: ``modelNNNNNN.pt`` (read with ``weights_only=True``) or safetensors.
+        checkpoint: The state dict, or a file with it: ``modelNNNNNN.pt`` (read with ``weights_only=True``) or
+            safetensors.
         args: The released ``args.json`` as a dictionary; missing keys take the values of the released ``train.sh``.
 
     Returns:
@@ -73,7 +74,8 @@ def convert_official_checkpoint(
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ConversionError: If the file is no state dict, keys are left over or missing, or the weights contradict ``args``.
+        ConversionError: If the file is no state dict, keys are left over or missing, or the weights contradict
+            ``args``.
     """
     state = dict(checkpoint) if isinstance(checkpoint, Mapping) else _read_state_dict(Path(checkpoint))
     args = {**RELEASED_ARGS, **(args or {})}
@@ -87,7 +89,9 @@ def convert_official_checkpoint(
         raise ConversionError(f"not a released FDAE checkpoint: it has no {error.args[0]!r}") from None
     missing, unknown = sorted(mapping.keys() - state.keys()), sorted(state.keys() - mapping.keys())
     if missing or unknown:
-        raise ConversionError(f"checkpoint and architecture differ: missing {_some(missing)}; unknown {_some(unknown)}")
+        raise ConversionError(
+            f"checkpoint and architecture differ: missing {_some(missing)}; unknown {_some(unknown)}"
+        )
 
     unet, encoder = FDAEUNet2DModel(**unet_config), CMFNet(**encoder_config)
     converted: dict[str, StateDict] = {"unet": {}, "encoder": {}}
@@ -125,7 +129,7 @@ def _some(keys: list[str]) -> str:
     return ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "") if keys else "none"
 
 
-# --- Configurations, read off the weights ----------------------------------------------------------------------------
+# --- Configurations, read off the weights
 
 
 def _unet_config(state: StateDict, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,7 +191,7 @@ def _indices(state: StateDict, pattern: str) -> list[int]:
     return sorted({int(match[1]) for key in state if (match := re.match(pattern, key))})
 
 
-# --- Names: released key -> (component, our name) -----------------------------------------------------------------------
+# --- Names: released key -> (component, our name)
 
 KeyMap = dict[str, tuple[str, str]]
 
@@ -296,7 +300,7 @@ def _attention(name: str, new_name: str) -> dict[str, str]:
     return mapping
 
 
-# --- Tensors ------------------------------------------------------------------------------------------------------------
+# --- Tensors
 
 
 def _convert_tensor(name: str, tensor: torch.Tensor) -> Iterable[tuple[str, torch.Tensor]]:

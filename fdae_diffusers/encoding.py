@@ -30,8 +30,8 @@ def encode_dataset(
         images: The n images.
         batch_size: Images at a time.
         num_workers: Processes that read images.
-        cache_dir: Keep the codes here, in parts: an interrupted call goes on where it stopped, and the next one with the
-            same weights and images reads them.
+        cache_dir: Keep the codes here, in parts: an interrupted call goes on where it stopped, and the next one with
+            the same weights and images reads them.
         progress: Show a progress bar.
 
     Returns:

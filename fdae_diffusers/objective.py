@@ -1,4 +1,4 @@
-"""The training objective as one module, from pixel_values to the loss (FDAE paper, eq. 8-11; Karras et al. 2022, table 1).
+"""The training objective, from pixel_values to the loss (FDAE paper, eq. 8-11; Karras et al. 2022, table 1).
 
     ln sigma ~ N(P_mean, P_std^2),  x_t = x + sigma * n,  D = c_skip * x_t + c_out * F(c_in * x_t, c_noise, C)
     L = L_rec + w_CD * L_CD + w_ME * L_ME
@@ -63,9 +63,7 @@ class FDAEObjective(nn.Module):
         self.mask_entropy_weight = mask_entropy_weight
         self.reduction = reduction
 
-    def forward(
-        self, pixel_values: torch.Tensor, generator: torch.Generator | None = None
-    ) -> FDAEObjectiveOutput:
+    def forward(self, pixel_values: torch.Tensor, generator: torch.Generator | None = None) -> FDAEObjectiveOutput:
         """Draw noise for images (B, 3, H, W) in [-1, 1] and return the loss.
 
         Args:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 from diffusers import DiffusionPipeline, EDMEulerScheduler
 from diffusers.utils import BaseOutput
@@ -21,7 +20,7 @@ from .image_processing import ImageInput, to_output, to_pixel_values
 from .models import CMFNet, FDAEUNet2DModel
 
 Generators = torch.Generator | list[torch.Generator] | None
-Images = list[PIL.Image.Image] | np.ndarray | torch.Tensor
+Images = Any  # what output_type says: a list of PIL images, an array (B, H, W, 3) or a tensor (B, 3, H, W)
 
 
 @dataclass
@@ -42,9 +41,9 @@ class FDAEPipelineOutput(BaseOutput):
 class FDAEPipeline(DiffusionPipeline):
     """Factorized Diffusion Autoencoder (Wu and Zheng, AAAI 2024).
 
-    Images may be PIL images, numpy arrays, tensors or lists of them, of any size and mode: they are converted to RGB (an
-    alpha channel is composited over white), cropped to a centred square and resized to the model's size. Arrays and
-    tensors are uint8 in 0..255 or float in [0, 1]; float with negative values is taken as already in [-1, 1].
+    Images may be PIL images, numpy arrays, tensors or lists of them, of any size and mode: they are converted to RGB
+    (an alpha channel is composited over white), cropped to a centred square and resized to the model's size. Arrays
+    and tensors are uint8 in 0..255 or float in [0, 1]; float with negative values is taken as already in [-1, 1].
 
     Args:
         unet: The generator.
@@ -97,7 +96,7 @@ class FDAEPipeline(DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: Callable[[Any, int, torch.Tensor, dict], dict] | None = None,
-    ) -> FDAEPipelineOutput | tuple:
+    ) -> Any:
         """Reconstruct images, or decode codes.
 
         Args:
@@ -115,15 +114,16 @@ class FDAEPipeline(DiffusionPipeline):
             :class:`FDAEPipelineOutput`.
 
         Raises:
-            ValueError: If not exactly one of ``image`` and ``codes`` is given, the latents do not fit, or the output type
-                is unknown.
+            ValueError: If not exactly one of ``image`` and ``codes`` is given, the latents do not fit, or the output
+                type is unknown.
         """
         if (image is None) == (codes is None):
             raise ValueError("give either images to reconstruct or codes to decode")
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f'output_type must be "pil", "np" or "pt", not {output_type!r}')
-        if codes is None:
+        if image is not None:
             codes = self.encode(image)
+        assert codes is not None
         codes = codes.to(self._execution_device, self.encoder.dtype)
         masks = self.encoder.decode_masks(codes)  # (B, N, H, W)
         condition_map = self.encoder.condition_map(codes.content, masks)  # (B, d_F, H, W)
@@ -173,7 +173,7 @@ class FDAEPipeline(DiffusionPipeline):
         generator: torch.Generator | None = None,
         output_type: str = "pil",
         batch_size: int = 64,
-    ) -> list[list[PIL.Image.Image]] | np.ndarray | torch.Tensor:
+    ) -> Images:
         """Combine the content of each of n images with the masks of each (FDAE paper, fig. 3; supplement, fig. 3-4).
 
         All start from the same noise, so that pictures differ by their codes alone.
@@ -221,7 +221,9 @@ class FDAEPipeline(DiffusionPipeline):
         shape = (batch_size, self.unet.config.in_channels, size, size)
         if latents is None:
             if isinstance(generator, list) and len(generator) != batch_size:
-                raise ValueError(f"got {len(generator)} generators for {batch_size} images: give one each, or a single one")
+                raise ValueError(
+                    f"got {len(generator)} generators for {batch_size} images: give one each, or a single one"
+                )
             return randn_tensor(shape, generator=generator, device=self._execution_device, dtype=torch.float32)
         if latents.shape not in (shape, (1, *shape[1:])):
             raise ValueError(f"latents must have shape {shape} or {(1, *shape[1:])}, not {tuple(latents.shape)}")

@@ -1,7 +1,7 @@
 """Named configurations of the two networks.
 
-``shapes3d``, ``mpi3d`` and ``cars3d`` are the paper's (64x64, 296 M parameters at N = 6). ``tiny-32`` and ``tiny-64`` train on
-a CPU: half-resolution masks and a U-Net of 16 to 32 channels.
+``shapes3d``, ``mpi3d`` and ``cars3d`` are the paper's (64x64, 296 M parameters at N = 6). ``tiny-32`` and ``tiny-64``
+train on a CPU: half-resolution masks and a U-Net of 16 to 32 channels.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,6 @@ _TINY_ENCODER: dict[str, Any] = {
         "hidden_sizes": [32, 64, 128],
         "depths": [1, 1, 1],
     },
-    "mask_decoder_channels": [48, 48, 32, 16],
     "norm_num_groups": 8,
 }
 _TINY_UNET: dict[str, Any] = {
@@ -45,7 +44,13 @@ PRESETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "down_block_types": ["ResnetDownsampleBlock2D", "ResnetDownsampleBlock2D", "AttnDownBlock2D"],
             "up_block_types": ["AttnUpBlock2D", "ResnetUpsampleBlock2D", "ResnetUpsampleBlock2D"],
         },
-        {**_TINY_ENCODER, "sample_size": 32, "mask_decoder_size": 16, "num_concepts": 6},
+        {
+            **_TINY_ENCODER,
+            "sample_size": 32,
+            "num_concepts": 6,
+            "mask_decoder_channels": [48, 48, 32],  # 4x4 to 16x16
+            "mask_decoder_size": 16,
+        },
     ),
     "tiny-64": (
         {
@@ -55,7 +60,13 @@ PRESETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "down_block_types": [*["ResnetDownsampleBlock2D"] * 3, "AttnDownBlock2D"],
             "up_block_types": ["AttnUpBlock2D", *["ResnetUpsampleBlock2D"] * 3],
         },
-        {**_TINY_ENCODER, "sample_size": 64, "mask_decoder_size": 32, "num_concepts": 6},
+        {
+            **_TINY_ENCODER,
+            "sample_size": 64,
+            "num_concepts": 6,
+            "mask_decoder_channels": [48, 48, 32, 16],  # 4x4 to 32x32
+            "mask_decoder_size": 32,
+        },
     ),
 }
 

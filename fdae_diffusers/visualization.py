@@ -67,9 +67,7 @@ def reconstruction_figure(
     return image_grid([images, reconstructions])
 
 
-def swap_grid_figure(
-    images: Sequence[PIL.Image.Image], grid: Sequence[Sequence[PIL.Image.Image]]
-) -> PIL.Image.Image:
+def swap_grid_figure(images: Sequence[PIL.Image.Image], grid: Sequence[Sequence[PIL.Image.Image]]) -> PIL.Image.Image:
     """The swap grid with its sources: content from the image on the left, masks from the image above.
 
     Args:

@@ -151,9 +151,7 @@ def test_pipeline_survives_saving(pipeline, images, tmp_path):
         again = loader.from_pretrained(tmp_path)
         again.set_progress_bar_config(disable=True)
         assert isinstance(again, FDAEPipeline)
-        assert torch.equal(
-            again(images, num_inference_steps=2, generator=seeded(), output_type="pt").images, expected
-        )
+        assert torch.equal(again(images, num_inference_steps=2, generator=seeded(), output_type="pt").images, expected)
     assert isinstance(CMFNet.from_pretrained(tmp_path, subfolder="encoder"), CMFNet)
     assert isinstance(FDAEUNet2DModel.from_pretrained(tmp_path, subfolder="unet"), FDAEUNet2DModel)
 

@@ -55,7 +55,9 @@ def backbone_config(backbone: str | dict[str, Any], image_size: int) -> Pretrain
     """Return the ``transformers`` configuration of a named or described backbone (see :class:`ImageBackbone`)."""
     if isinstance(backbone, str):
         if backbone not in BACKBONES:
-            raise ValueError(f"unknown backbone {backbone!r}: use one of {', '.join(BACKBONES)} or a configuration dict")
+            raise ValueError(
+                f"unknown backbone {backbone!r}: use one of {', '.join(BACKBONES)} or a configuration dict"
+            )
         backbone = BACKBONES[backbone]
     if "model_type" not in backbone:
         raise ValueError('a backbone configuration needs "model_type", for example {"model_type": "resnet", ...}')

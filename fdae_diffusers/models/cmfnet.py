@@ -1,8 +1,8 @@
 """CMFNet, the content-mask factorization network (FDAE paper, section 3.2, eq. 2-6).
 
-    pixel_values -> E -> content codes f^c, mask codes f^m
-    masks          M = softmax_n D_M(f^m_n)
-    condition map  C = sum_n M_n * adjust_n(f^c_n)
+pixel_values -> E -> content codes f^c, mask codes f^m
+masks          M = softmax_n D_M(f^m_n)
+condition map  C = sum_n M_n * adjust_n(f^c_n)
 """
 
 from dataclasses import dataclass

@@ -2,10 +2,11 @@
 
     Linear -> reshape -> GroupNorm -> [Upsample x2 -> Conv 3x3 -> GroupNorm -> SiLU] x L -> Conv 3x3 -> 1 channel
 
-The released code differs from the paper's table: it has a GroupNorm before *every* upsampling, not only before the first
-one. ``norm_before_upsample="released"`` (the published weights) and ``"paper"`` name the two.
+The released code differs from the paper's table: it has a GroupNorm before *every* upsampling, not only before the
+first one. ``norm_before_upsample="released"`` (the published weights) and ``"paper"`` name the two.
 """
 
+import itertools
 from typing import Literal
 
 import torch
@@ -71,7 +72,9 @@ class MaskDecoder(nn.Module):
                 f"larger than sample_size={sample_size}; change the size or mask_decoder_channels"
             )
         if any(channels % norm_num_groups for channels in block_out_channels):
-            raise ValueError(f"mask_decoder_channels={block_out_channels} must be multiples of {norm_num_groups} groups")
+            raise ValueError(
+                f"mask_decoder_channels={block_out_channels} must be multiples of {norm_num_groups} (norm_num_groups)"
+            )
         if norm_before_upsample not in ("released", "paper"):
             raise ValueError(f'norm_before_upsample must be "released" or "paper", not {norm_before_upsample!r}')
 
@@ -80,9 +83,7 @@ class MaskDecoder(nn.Module):
         self.linear = nn.Linear(mask_dim, block_out_channels[0] * (mask_size // scale) ** 2)
         self.blocks = nn.ModuleList(
             MaskDecoderBlock(in_channels, out_channels, norm_num_groups, i == 0 or norm_before_upsample == "released")
-            for i, (in_channels, out_channels) in enumerate(
-                zip(block_out_channels[:-1], block_out_channels[1:], strict=True)
-            )
+            for i, (in_channels, out_channels) in enumerate(itertools.pairwise(block_out_channels))
         )
         self.conv_out = nn.Conv2d(block_out_channels[-1], 1, kernel_size=3, padding=1)
 

@@ -1,7 +1,7 @@
-"""The FDAE generator: a `UNet2DModel` with a convolutional stem to which the condition map is added (FDAE paper, eq. 7).
+"""The FDAE generator: a `UNet2DModel` with a stem to which the condition map is added (FDAE paper, eq. 7).
 
-    h = conv_stem(sample) + condition_map      once, before the skip connections start
-    F = U-Net(h, timestep)
+h = conv_stem(sample) + condition_map      once, before the skip connections start
+F = U-Net(h, timestep)
 """
 
 import torch
@@ -51,8 +51,8 @@ class FDAEUNet2DModel(UNet2DModel):
         num_train_timesteps: See `UNet2DModel`.
 
     Raises:
-        ValueError: If ``center_input_sample`` or ``time_embedding_type`` do not fit EDM preconditioning, or the sample size
-            cannot be halved as often as there are levels.
+        ValueError: If ``center_input_sample`` or ``time_embedding_type`` do not fit EDM preconditioning, or the sample
+            size cannot be halved as often as there are levels.
     """
 
     # The whole signature of UNet2DModel stands here because ConfigMixin saves and loads only what it can see.
@@ -103,7 +103,7 @@ class FDAEUNet2DModel(UNet2DModel):
         scale = 2 ** (len(block_out_channels) - 1)
         if isinstance(sample_size, int) and (sample_size < 1 or sample_size % scale):
             raise ValueError(
-                f"sample_size={sample_size} must be a multiple of {scale}: the U-Net has {len(block_out_channels)} levels"
+                f"sample_size={sample_size} must be a multiple of {scale}: there are {len(block_out_channels)} levels"
             )
         super().__init__(
             sample_size=sample_size,
@@ -138,7 +138,7 @@ class FDAEUNet2DModel(UNet2DModel):
         self._zero_output_layers()
 
     def _zero_output_layers(self) -> None:
-        """Start every residual branch, every attention and the output at zero, as ADM does (Dhariwal and Nichol 2021)."""
+        """Start residual branches, attention and output at zero, as ADM does (Dhariwal and Nichol 2021)."""
         for module in self.modules():
             if isinstance(module, ResnetBlock2D):
                 nn.init.zeros_(module.conv2.weight)
@@ -149,7 +149,7 @@ class FDAEUNet2DModel(UNet2DModel):
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         sample: torch.Tensor,
         timestep: torch.Tensor | float,

@@ -1,9 +1,9 @@
 """TrainingConfig: every setting of a training run, and so every flag and YAML key of ``training/train_fdae.py``."""
 
-import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..arguments import JSONMapping
 from ..errors import FDAEError
 
 
@@ -22,8 +22,12 @@ class TrainingConfig:
     # --- Networks
     preset: str = _setting("shapes3d", "Networks: shapes3d, mpi3d, cars3d (paper), tiny-32, tiny-64 (CPU).")
     num_concepts: int | None = _setting(None, "N, instead of the preset's; 1 is the DiffAE baseline without masks.")
-    unet: dict | str | None = _setting(None, "FDAEUNet2DModel arguments to override: a mapping in YAML, JSON as a flag.")
-    encoder: dict | str | None = _setting(None, "CMFNet arguments to override: a mapping in YAML, JSON as a flag.")
+    unet: JSONMapping = field(
+        default_factory=JSONMapping, metadata={"help": "FDAEUNet2DModel arguments to override, in JSON as a flag."}
+    )
+    encoder: JSONMapping = field(
+        default_factory=JSONMapping, metadata={"help": "CMFNet arguments to override, in JSON as a flag."}
+    )
 
     # --- Data
     dataset_name: str | None = _setting(
@@ -35,7 +39,7 @@ class TrainingConfig:
     image_column: str | None = _setting(None, "Column with the images; found by itself if there is one.")
     cache_dir: str | None = _setting(None, "Where datasets keeps downloads.")
     max_train_samples: int | None = _setting(None, "Use only so many images.")
-    on_bad_image: Literal["raise", "skip"] = _setting("raise", "Refuse an unreadable image by name, or skip and count it.")
+    on_bad_image: Literal["raise", "skip"] = _setting("raise", "Refuse an unreadable image by name, or skip it.")
     dataloader_num_workers: int = _setting(0, "Processes that read images; 0 reads in the training process.")
 
     # --- Objective
@@ -43,7 +47,7 @@ class TrainingConfig:
     p_std: float = _setting(1.2, "Standard deviation of ln(sigma).")
     content_decorrelation_weight: float = _setting(2.5e-5, "w_CD.")
     mask_entropy_weight: float = _setting(1e-4, "w_ME.")
-    reduction: Literal["released", "paper"] = _setting("released", "Reduction of L_CD and L_ME; the weights go with it.")
+    reduction: Literal["released", "paper"] = _setting("released", "Of L_CD and L_ME; the weights go with it.")
 
     # --- Optimisation
     max_train_steps: int = _setting(100_000, "Optimizer steps.")
@@ -69,10 +73,8 @@ class TrainingConfig:
     resume_from_checkpoint: str | None = _setting(None, 'A checkpoint folder, or "latest" in the output folder.')
 
     def __post_init__(self):
-        self.unet = _as_dict("unet", self.unet)
-        self.encoder = _as_dict("encoder", self.encoder)
         if self.num_concepts is not None:
-            self.encoder["num_concepts"] = self.num_concepts
+            self.encoder = JSONMapping({**self.encoder, "num_concepts": self.num_concepts})
         if (self.dataset_name is None) == (self.train_data_dir is None):
             raise FDAEError("name the data: either dataset_name or train_data_dir")
         for name in ("max_train_steps", "train_batch_size", "gradient_accumulation_steps", "logging_steps"):
@@ -81,15 +83,3 @@ class TrainingConfig:
         for name in ("learning_rate", "p_std"):
             if getattr(self, name) <= 0:
                 raise FDAEError(f"{name} must be positive, not {getattr(self, name)}")
-
-
-def _as_dict(name: str, value: dict | str | None) -> dict[str, Any]:
-    """A mapping from YAML or Python, or the same as JSON from the command line."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise FDAEError(f"{name} must be JSON, for example {{\"dropout\": 0.0}}: {error}") from None
-    if value is not None and not isinstance(value, dict):
-        raise FDAEError(f"{name} must map arguments to values")
-    return dict(value or {})

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,10 @@ def train(config: TrainingConfig) -> Path:
     images = _load_images(config, unet.config.sample_size)
     optimizer = torch.optim.RAdam(objective.parameters(), lr=config.learning_rate)
     lr_scheduler = get_scheduler(
-        config.lr_scheduler, optimizer, num_warmup_steps=config.lr_warmup_steps, num_training_steps=config.max_train_steps
+        config.lr_scheduler,
+        optimizer,
+        num_warmup_steps=config.lr_warmup_steps,
+        num_training_steps=config.max_train_steps,
     )
     loader = DataLoader(
         images,
@@ -70,7 +74,8 @@ def train(config: TrainingConfig) -> Path:
         pin_memory=accelerator.device.type == "cuda",
     )
     objective, optimizer, loader, lr_scheduler = accelerator.prepare(objective, optimizer, loader, lr_scheduler)
-    accelerator.init_trackers("fdae", config={k: v for k, v in asdict(config).items() if isinstance(v, int | float | str)})
+    settings = {name: value for name, value in asdict(config).items() if isinstance(value, int | float | str)}
+    accelerator.init_trackers("fdae", settings)
 
     step = 0
     if resume_from is not None:
@@ -81,8 +86,7 @@ def train(config: TrainingConfig) -> Path:
     progress = tqdm(
         total=config.max_train_steps, initial=step, desc="train", disable=not accelerator.is_local_main_process
     )
-    micro_batches_per_epoch = len(loader)
-    batches = _endless(loader, step * config.gradient_accumulation_steps // micro_batches_per_epoch)
+    batches = _endless(accelerator, loader, start=step * config.gradient_accumulation_steps)
     while step < config.max_train_steps:
         with accelerator.accumulate(objective):
             output = objective(next(batches)["pixel_values"])
@@ -90,11 +94,11 @@ def train(config: TrainingConfig) -> Path:
             if accelerator.sync_gradients and config.max_grad_norm is not None:
                 accelerator.clip_grad_norm_(objective.parameters(), config.max_grad_norm)
             optimizer.step()
-            lr_scheduler.step()
             optimizer.zero_grad()
         losses.add(output)
         if not accelerator.sync_gradients:
             continue
+        lr_scheduler.step()
         step += 1
         progress.update()
 
@@ -149,8 +153,8 @@ class LossMeter:
         self.sums, self.count = {}, 0
         if not all(math.isfinite(value) for value in values):
             raise FDAEError(
-                f"the loss is no longer a number at step {step} ({means}): lower learning_rate or set max_grad_norm, and "
-                "go on from the last checkpoint with resume_from_checkpoint"
+                f"the loss is no longer a number at step {step} ({means}): lower learning_rate or set max_grad_norm, "
+                "and go on from the last checkpoint with resume_from_checkpoint"
             )
         return means
 
@@ -167,7 +171,7 @@ def _make_accelerator(config: TrainingConfig) -> Accelerator:
         project_config=ProjectConfiguration(
             project_dir=config.output_dir, logging_dir=str(Path(config.output_dir) / "logs")
         ),
-        dataloader_config=DataLoaderConfiguration(use_stateful_dataloader=True, use_seedable_sampler=True),
+        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=config.seed),
     )
 
 
@@ -184,16 +188,19 @@ def _load_images(config: TrainingConfig, size: int) -> ImageDataset:
     images = ImageDataset(dataset, size, image_column=config.image_column, on_bad_image=config.on_bad_image)
     if len(images) < config.train_batch_size:
         raise FDAEError(
-            f"the data set has {len(images)} images, fewer than a batch: lower train_batch_size={config.train_batch_size}"
+            f"the data set has {len(images)} images, fewer than a batch: "
+            f"lower train_batch_size={config.train_batch_size}"
         )
     return images
 
 
-def _endless(loader: DataLoader, first_epoch: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Batches without end; the order of an epoch depends on the seed and its number alone."""
+def _endless(accelerator: Accelerator, loader: Any, start: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Batches without end from number ``start`` on; an epoch's order depends on the seed and its number alone."""
+    first_epoch, skip = divmod(start, len(loader))
     for epoch in itertools.count(first_epoch):
         loader.set_epoch(epoch)
-        yield from loader
+        yield from accelerator.skip_first_batches(loader, skip) if skip else loader
+        skip = 0
 
 
 def _is_due(step: int, interval: int) -> bool:

@@ -1,0 +1,32 @@
+# Targets create the environment they need; PYTHON names the interpreter to start from, 3.11 or newer.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test lint clean
+
+help: ## Show this help
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+install: $(VENV)/installed ## Create .venv with tested versions of everything
+
+$(VENV)/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,dev]"
+	touch $@
+
+quickstart: install ## Train on built-in data and score the result: outputs/quickstart, about ten minutes
+	$(BIN)/python training/train_fdae.py --config training/configs/quickstart.yaml
+	$(BIN)/python training/evaluate_fdae.py --model outputs/quickstart --dataset shapes3d-rendered
+
+test: install ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: install ## Check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean: ## Delete the environment; outputs stay
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

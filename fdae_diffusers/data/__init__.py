@@ -1,0 +1,17 @@
+"""Data sets: benchmarks with known factors, Shapes3D rendered again, and images from anywhere."""
+
+from .benchmarks import BENCHMARKS, Benchmark, get_benchmark
+from .images import RENDERED_SHAPES3D, ImageDataset, find_image_column, load_image_dataset
+from .shapes3d import Shapes3DRenderer, rendered_shapes3d
+
+__all__ = [
+    "BENCHMARKS",
+    "RENDERED_SHAPES3D",
+    "Benchmark",
+    "ImageDataset",
+    "Shapes3DRenderer",
+    "find_image_column",
+    "get_benchmark",
+    "load_image_dataset",
+    "rendered_shapes3d",
+]

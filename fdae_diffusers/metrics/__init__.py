@@ -1,0 +1,28 @@
+"""Disentanglement metrics on plain arrays: codes and factors in, dicts of floats and arrays out."""
+
+from .attributes import attribute_accuracy
+from .beta_vae import beta_vae_score
+from .dci import dci
+from .evaluation import evaluate_codes
+from .factor_vae import factor_vae_score
+from .irs import irs
+from .mask_quality import mask_quality
+from .mig import mig, self_mig
+from .modularity import modularity_explicitness
+from .sampling import FactorGrid
+from .sap import sap
+
+__all__ = [
+    "FactorGrid",
+    "attribute_accuracy",
+    "beta_vae_score",
+    "dci",
+    "evaluate_codes",
+    "factor_vae_score",
+    "irs",
+    "mask_quality",
+    "mig",
+    "modularity_explicitness",
+    "sap",
+    "self_mig",
+]

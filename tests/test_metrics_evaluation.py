@@ -1,0 +1,87 @@
+"""`evaluate_codes`: one representation, all metrics, and how they came about."""
+
+import numpy as np
+import pytest
+
+from fdae_diffusers.metrics import evaluate_codes
+
+SIZES = (4, 3, 5)
+GRID = np.stack(np.unravel_index(np.arange(60), SIZES), axis=1)
+SMALL = {"num_train": 200, "num_test": 100, "num_train_votes": 100, "num_eval_votes": 50, "progress": False}
+ALL = ("dci", "factor_vae", "mig", "self_mig", "beta_vae", "sap", "modularity_explicitness", "irs")
+
+
+def vector_codes(num_codes=3):
+    embeddings = np.random.default_rng(0).standard_normal((num_codes, 5, 8))
+    return np.stack([embeddings[k][GRID[:, k % 3]] for k in range(num_codes)], axis=1)  # (60, K, 8)
+
+
+def test_every_metric_is_computed_and_says_how():
+    result = evaluate_codes(vector_codes(), GRID, metrics=ALL, protocol="fast", seed=3, **SMALL)
+    assert set(ALL) < set(result)
+    assert result["protocol"] == "fast"
+    assert "not comparable" in result["representation"]
+    assert result["seed"] == 3
+    assert result["counts"]["train"] == 200
+    assert result["counts"]["images"] == 60
+    assert {"numpy", "scikit-learn"} < set(result["versions"])
+
+
+def test_default_metrics_are_those_of_the_paper():
+    result = evaluate_codes(vector_codes(), GRID, **SMALL)
+    assert result["factor_vae"]["eval_accuracy"] == 1
+    assert result["mig"]["mig"] > 0.9
+    assert result["self_mig"]["self_mig"] > 0.9
+    assert result["dci"]["importance"].shape == (24, 3)
+
+
+def test_row_order_does_not_matter():
+    codes, order = vector_codes(), np.random.default_rng(1).permutation(60)
+    for metric in ("mig", "factor_vae"):
+        one, other = (
+            evaluate_codes(c, f, metrics=[metric], **SMALL) for c, f in ((codes, GRID), (codes[order], GRID[order]))
+        )
+        for name, value in one[metric].items():
+            np.testing.assert_allclose(other[metric][name], value)
+
+
+def test_metrics_do_not_depend_on_each_other():
+    alone = evaluate_codes(vector_codes(), GRID, metrics=["mig"], **SMALL)["mig"]["mig"]
+    assert evaluate_codes(vector_codes(), GRID, metrics=["factor_vae", "mig"], **SMALL)["mig"]["mig"] == alone
+
+
+def test_single_code_is_scored_by_its_dimensions():
+    codes = np.random.default_rng(0).standard_normal((60, 1, 8))
+    result = evaluate_codes(codes, GRID, metrics=["mig", "factor_vae"], **SMALL)
+    assert result["mig"]["mutual_information"].shape == (8, 3)
+    assert "single code" in result["representation"]
+    scalar = evaluate_codes(codes[:, 0], GRID, metrics=["mig"], protocol="scalar", **SMALL)
+    assert scalar["mig"]["mig"] == result["mig"]["mig"]
+
+
+@pytest.mark.parametrize(
+    ("codes", "factors", "message"),
+    [
+        (vector_codes()[:-1], GRID[:-1], "1 combinations missing"),
+        (vector_codes(), np.concatenate([GRID[:-1], GRID[:1]]), "1 combinations missing, 1 repeated"),
+        (vector_codes()[:-1], GRID, "a row per image"),
+        (vector_codes(), GRID.astype(float), "integers"),
+    ],
+)
+def test_no_full_grid_is_an_error(codes, factors, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_codes(codes, factors, **SMALL)
+
+
+def test_unknown_names_are_errors():
+    with pytest.raises(ValueError, match="unknown metrics"):
+        evaluate_codes(vector_codes(), GRID, metrics=["dcl"], **SMALL)
+    with pytest.raises(ValueError, match="protocol must be one of"):
+        evaluate_codes(vector_codes(), GRID, protocol="paper", **SMALL)
+
+
+def test_progress_bars_can_be_switched_off(capfd):
+    evaluate_codes(vector_codes(), GRID, metrics=["mig"], **SMALL)
+    assert capfd.readouterr().err == ""
+    evaluate_codes(vector_codes(), GRID, metrics=["mig"], **SMALL | {"progress": True})
+    assert "Metrics" in capfd.readouterr().err

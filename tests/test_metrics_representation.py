@@ -1,0 +1,82 @@
+"""Per-code reduction and discrete values."""
+
+import numpy as np
+import pytest
+
+from fdae_diffusers.metrics.representation import CodeReducer, describe, discretize
+
+CODES = np.random.default_rng(0).standard_normal((100, 12, 10))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "shape", "reduced"),
+    [
+        ("fdae", (100, 12, 10), (100, 12, 3)),
+        ("fdae", (100, 4, 10), (100, 4, 9)),
+        ("fdae", (100, 4, 5), (100, 4, 5)),
+        ("fdae", (100, 1, 10), (100, 10, 1)),
+        ("fdae", (100, 40), (100, 40, 1)),
+        ("scalar", (100, 12, 10), (100, 120, 1)),
+        ("fast", (100, 12, 10), (100, 12, 3)),
+    ],
+)
+def test_codes_share_36_components_unless_dimensions_stand_alone(protocol, shape, reduced):
+    codes = np.random.default_rng(0).standard_normal(shape)
+    out = CodeReducer(protocol).fit_transform(codes)
+    assert out.shape == reduced
+    assert out.dtype == np.float64
+
+
+def test_each_code_is_reduced_by_itself():
+    changed = CODES.copy()
+    changed[:, 1] = 0
+    before, after = (CodeReducer().fit_transform(codes) for codes in (CODES, changed))
+    np.testing.assert_array_equal(before[:, 0], after[:, 0])
+
+
+def test_pca_is_not_whitened_and_centred_on_the_fitted_codes():
+    reducer = CodeReducer().fit(CODES)
+    deviations = reducer.transform(CODES).std(axis=0)
+    assert (np.diff(deviations, axis=1) < 0).all()
+    np.testing.assert_allclose(reducer.transform(CODES.mean(axis=0, keepdims=True)), 0, atol=1e-9)
+
+
+def test_half_precision_codes_are_reduced_in_double_precision():
+    half = CODES.astype(np.float16)
+    np.testing.assert_array_equal(
+        CodeReducer().fit_transform(half), CodeReducer().fit_transform(half.astype(np.float64))
+    )
+
+
+def test_vectors_become_clusters_and_scalars_bins():
+    clusters = discretize(CodeReducer().fit_transform(CODES))
+    assert clusters.shape == (100, 12)
+    assert set(clusters.ravel()) == set(range(20))
+    bins = discretize(np.linspace(0, 1, 40).reshape(40, 1, 1))
+    np.testing.assert_array_equal(bins[:, 0], np.repeat(np.arange(1, 21), 2))
+
+
+def test_fewer_values_than_clusters_keep_their_identity():
+    values = np.random.default_rng(0).integers(3, size=50)
+    labels = discretize(np.eye(3)[values][:, None])[:, 0]
+    assert len(set(zip(values, labels, strict=True))) == 3
+
+
+def test_description_names_what_was_done():
+    assert "12 codes, PCA of each to 3 of 80 dimensions; 20 K-means clusters" in describe("fdae", 12, 80)
+    assert "histograms" in describe("fdae", 20, 80)
+    assert "no PCA" in describe("scalar", 12, 80)
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (np.zeros(5), "filled"),
+        (np.zeros((5, 0, 3)), "filled"),
+        (np.full((5, 3), np.nan), "NaN"),
+        (np.zeros((5, 37, 2)), "37 codes cannot share 36"),
+    ],
+)
+def test_unusable_codes_are_errors(codes, message):
+    with pytest.raises(ValueError, match=message):
+        CodeReducer().fit_transform(codes)
