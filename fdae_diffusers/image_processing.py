@@ -53,7 +53,7 @@ def to_pixel_values(images: ImageInput, size: int) -> torch.Tensor:
     return torch.cat([_resize(_to_signed(batch, is_signed), size).expand(-1, 3, -1, -1) for batch in batches])
 
 
-def to_output(pixel_values: torch.Tensor, output_type: str = "pil") -> list[Image.Image] | np.ndarray | torch.Tensor:
+def to_output(pixel_values: torch.Tensor, output_type: str = "pil") -> Any:
     """Turn pixel values (B, 3, H, W) in [-1, 1] into images; values outside are clipped.
 
     Args:

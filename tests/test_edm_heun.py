@@ -114,7 +114,7 @@ def test_noise_levels_are_the_karras_ramp():
 
 
 def test_evaluations_alternate_between_sigma_hat_and_the_next_sigma():
-    scheduler = EDMHeunScheduler(s_churn=4.0, s_tmin=0.5, s_tmax=3.0)
+    scheduler = EDMHeunScheduler(s_churn=4.0, s_tmin=1.0, s_tmax=2.0)
     scheduler.set_timesteps(sigmas=[4.0, 2.0, 1.0, 0.1])
     gamma = math.sqrt(2) - 1  # less than 4 / 4
     expected = [4, 2, 2 * (1 + gamma), 1, 1 + gamma, 0.1, 0.1, 0]
@@ -396,7 +396,22 @@ def test_tuple_holds_the_fields_of_the_output(noise):
 
 
 def test_configuration_is_saved_as_valid_json_and_loaded(tmp_path):
-    settings = {"sigma_max": 50.0, "rho": 5.0, "s_churn": 3.0, "s_tmax": math.inf, "clip_sample": False}
+    settings = {
+        "sigma_min": 0.01,
+        "sigma_max": 50.0,
+        "sigma_data": 0.7,
+        "sigma_schedule": "exponential",
+        "num_train_timesteps": 100,
+        "prediction_type": "v_prediction",
+        "rho": 5.0,
+        "final_sigmas_type": "sigma_min",
+        "s_churn": 3.0,
+        "s_tmin": 0.1,
+        "s_tmax": math.inf,
+        "s_noise": 1.01,
+        "clip_sample": False,
+        "clip_sample_range": 2.0,
+    }
     EDMHeunScheduler(**settings).save_pretrained(tmp_path)
 
     def reject(constant):

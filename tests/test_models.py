@@ -34,7 +34,7 @@ def test_presets_build_networks_that_belong_together(preset):
     [
         ({"encoder": {"num_concepts": 0}}, "num_concepts must be at least 1"),
         ({"unet": {"sample_size": 30}}, "multiple of 4"),
-        ({"encoder": {"mask_decoder_size": 12}}, "multiple of 8"),
+        ({"encoder": {"mask_decoder_size": 10}}, "multiple of 4"),
         ({"encoder": {"backbone": "resnet19"}}, "unknown backbone"),
         ({"encoder": {"backbone": {"model_type": "nope"}}}, "nope"),
         ({"encoder": {"no_such_argument": 1}}, "no_such_argument"),

@@ -1,5 +1,6 @@
 """Images of any data set that `datasets` reads, as pixel values for training."""
 
+import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,6 +104,14 @@ def _is_image(value: Any) -> bool:
     return isinstance(value, Image.Image)
 
 
+def _decode(value: dict[str, Any]) -> Image.Image:
+    """Decode an undecoded value of an image column."""
+    data = Path(value["path"]).read_bytes() if value["bytes"] is None else value["bytes"]
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
 class ImageDataset(torch.utils.data.Dataset):
     """The images of a data set as {"pixel_values": (3, size, size)}, float32 in [-1, 1].
 
@@ -154,8 +163,7 @@ class ImageDataset(torch.utils.data.Dataset):
         """Return the image (3, size, size) of a row, or the next one that can be read."""
         for _ in range(len(self)):
             try:
-                image = value if _is_image(value) else datasets.Image().decode_example(value)
-                return to_pixel_values(image, self.size)[0]
+                return to_pixel_values(value if _is_image(value) else _decode(value), self.size)[0]
             except Exception as error:  # decoders raise errors of many kinds
                 self._report(row, value, error)
             row = (row + 1) % len(self)

@@ -68,8 +68,8 @@ class MaskDecoder(nn.Module):
         scale = 2 ** (len(block_out_channels) - 1)
         if mask_size % scale or mask_size > sample_size:
             raise ValueError(
-                f"mask_size={mask_size} must be a multiple of {scale} ({len(block_out_channels) - 1} doublings) and not "
-                f"larger than sample_size={sample_size}; change the size or mask_decoder_channels"
+                f"mask_size={mask_size} must be a multiple of {scale} ({len(block_out_channels) - 1} doublings) and "
+                f"not larger than sample_size={sample_size}; change the size or mask_decoder_channels"
             )
         if any(channels % norm_num_groups for channels in block_out_channels):
             raise ValueError(

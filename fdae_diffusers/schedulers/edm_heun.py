@@ -216,7 +216,7 @@ class EDMHeunScheduler(EDMEulerScheduler):
         return output if return_dict else output.to_tuple()
 
     def add_noise(self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """Return x + sigma * n, (B, ...), sigma = exp(4 * timesteps), for (B,) or one timestep, in the table or not."""
+        """Return x + sigma * n, (B, ...), with sigma = exp(4 * timesteps); (B,) or one, in the table or not."""
         _reject_integers(timesteps)
         sigma = (4 * timesteps.to(original_samples.device, torch.float32)).exp().to(original_samples.dtype)
         return original_samples + sigma.reshape(-1, *[1] * (original_samples.ndim - 1)) * noise
