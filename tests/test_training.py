@@ -68,6 +68,9 @@ def test_training_leaves_a_pipeline_figures_logs_and_checkpoints(tmp_path):
     assert (output_dir / "samples" / "step-000003" / "masks.png").exists()
     assert [path.name for path in list_checkpoints(output_dir)] == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
     assert list((output_dir / "logs").rglob("events.*"))
+    card = (output_dir / "README.md").read_text()
+    assert "not the real Shapes3D" in card
+    assert "](masks.png)" in card
     index = json.loads((output_dir / "model_index.json").read_text())
     assert set(index) >= {"unet", "encoder", "scheduler"}
 

@@ -22,6 +22,7 @@ from fdae_diffusers.encoding import encode_dataset
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.metrics import evaluate_codes
 from fdae_diffusers.metrics.evaluation import METRICS
+from fdae_diffusers.training.model_card import METRICS_FILE, TRAINING_FILE, write_model_card
 
 
 @dataclass
@@ -63,7 +64,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     Raises:
         FDAEError: If the model or the data set cannot be loaded.
     """
-    output = Path(config.output or (Path(config.model) if Path(config.model).is_dir() else Path()) / "metrics.json")
+    output = Path(config.output or (Path(config.model) if Path(config.model).is_dir() else Path()) / METRICS_FILE)
     encoder = load_pipeline(config.model, config.device).encoder
     images, factors = load_benchmark(config.dataset, config.dataset_path, encoder.config.sample_size)
     codes = encode_dataset(encoder, images, config.batch_size, config.num_workers, config.cache_dir)
@@ -86,6 +87,8 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     unfinished.write_text(json.dumps(result, indent=2, default=np.ndarray.tolist) + "\n")
     os.replace(unfinished, output)
     print(f"written to {output}")
+    if (output.parent / TRAINING_FILE).exists() and output.name == METRICS_FILE:
+        write_model_card(output.parent)
     return result
 
 

@@ -72,6 +72,13 @@ class TrainingConfig:
     checkpoints_total_limit: int | None = _setting(None, "Keep only the newest checkpoints.")
     resume_from_checkpoint: str | None = _setting(None, 'A checkpoint folder, or "latest" in the output folder.')
 
+    # --- Hub
+    push_to_hub: bool = _setting(False, "Upload pipeline, card and pictures at the end; needs a login.")
+    hub_model_id: str | None = _setting(None, "Repository on the Hub; the name of the output folder by default.")
+    hub_private_repo: bool = _setting(False, "Create the repository as a private one.")
+    hub_dry_run_dir: str | None = _setting(None, "Copy what would be uploaded to this folder instead.")
+    license: str = _setting("apache-2.0", "Licence of the weights, named in the model card.")
+
     def __post_init__(self):
         if self.num_concepts is not None:
             self.encoder = JSONMapping({**self.encoder, "num_concepts": self.num_concepts})

@@ -1,11 +1,13 @@
 """The training loop of FDAE on accelerate: one CPU core to many GPUs with the same code."""
 
 import itertools
-import math
+import json
+import logging
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,17 +19,22 @@ from tqdm.auto import tqdm
 
 from ..data import ImageDataset, load_image_dataset
 from ..errors import FDAEError
-from ..objective import FDAEObjective, FDAEObjectiveOutput
+from ..objective import FDAEObjective
 from ..pipeline_fdae import FDAEPipeline
 from ..presets import build_models
 from ..schedulers import EDMHeunScheduler
 from .checkpoints import checkpoint_step, find_checkpoint, save_checkpoint
 from .config import TrainingConfig
 from .figures import Figures, make_figures, pick_images, save_figures
+from .meter import LossMeter
+from .model_card import TRAINING_FILE, write_model_card
+from .publishing import check_login, publish
+
+logger = logging.getLogger(__name__)
 
 
 def train(config: TrainingConfig) -> Path:
-    """Train a model and write its pipeline, figures, logs and checkpoints.
+    """Train a model and write its pipeline, figures, model card, logs and checkpoints.
 
     Args:
         config: The settings.
@@ -38,125 +45,161 @@ def train(config: TrainingConfig) -> Path:
     Raises:
         FDAEError: If the settings or the data are unusable, or the loss stops being a number.
     """
-    accelerator = _make_accelerator(config)
-    set_seed(config.seed, device_specific=True)
-    output_dir = Path(config.output_dir)
-    resume_from = find_checkpoint(output_dir, config.resume_from_checkpoint) if config.resume_from_checkpoint else None
-
-    unet, encoder = build_models(config.preset, config.unet, config.encoder)
-    if config.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    objective = FDAEObjective(
-        unet,
-        encoder,
-        EDMHeunScheduler(),
-        p_mean=config.p_mean,
-        p_std=config.p_std,
-        content_decorrelation_weight=config.content_decorrelation_weight,
-        mask_entropy_weight=config.mask_entropy_weight,
-        reduction=config.reduction,
-    )
-    images = _load_images(config, unet.config.sample_size)
-    optimizer = torch.optim.RAdam(objective.parameters(), lr=config.learning_rate)
-    lr_scheduler = get_scheduler(
-        config.lr_scheduler,
-        optimizer,
-        num_warmup_steps=config.lr_warmup_steps,
-        num_training_steps=config.max_train_steps,
-    )
-    loader = DataLoader(
-        images,
-        batch_size=config.train_batch_size,
-        shuffle=True,
-        drop_last=True,
-        num_workers=config.dataloader_num_workers,
-        generator=torch.Generator().manual_seed(config.seed),
-        pin_memory=accelerator.device.type == "cuda",
-    )
-    objective, optimizer, loader, lr_scheduler = accelerator.prepare(objective, optimizer, loader, lr_scheduler)
-    settings = {name: value for name, value in asdict(config).items() if isinstance(value, int | float | str)}
-    accelerator.init_trackers("fdae", settings)
-
-    step = 0
-    if resume_from is not None:
-        accelerator.load_state(str(resume_from))
-        step = checkpoint_step(resume_from)
-    shown = pick_images(images, config.num_validation_images)
-    losses = LossMeter(accelerator)
-    progress = tqdm(
-        total=config.max_train_steps, initial=step, desc="train", disable=not accelerator.is_local_main_process
-    )
-    batches = _endless(accelerator, loader, start=step * config.gradient_accumulation_steps)
-    while step < config.max_train_steps:
-        with accelerator.accumulate(objective):
-            output = objective(next(batches)["pixel_values"])
-            accelerator.backward(output.loss)
-            if accelerator.sync_gradients and config.max_grad_norm is not None:
-                accelerator.clip_grad_norm_(objective.parameters(), config.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-        losses.add(output)
-        if not accelerator.sync_gradients:
-            continue
-        lr_scheduler.step()
-        step += 1
-        progress.update()
-
-        last = step == config.max_train_steps
-        saves = _is_due(step, config.checkpointing_steps)
-        if step % config.logging_steps == 0 or last or saves:
-            means = losses.pop_means(step)
-            accelerator.log({**means, "learning_rate": lr_scheduler.get_last_lr()[0]}, step=step)
-            progress.set_postfix({name.removesuffix("_loss"): f"{value:.3g}" for name, value in means.items()})
-        if saves:
-            save_checkpoint(accelerator, output_dir, step, config.checkpoints_total_limit)
-        if _is_due(step, config.validation_steps) and not last and accelerator.is_main_process:
-            figures = make_figures(_pipeline(accelerator, objective), shown, config.num_inference_steps)
-            _track_figures(accelerator, figures, step)
-            save_figures(figures, output_dir / "samples" / f"step-{step:06d}")
-            accelerator.unwrap_model(objective).train()
-    progress.close()
-
-    if accelerator.is_main_process:
-        pipeline = _pipeline(accelerator, objective)
-        pipeline.save_pretrained(output_dir)
-        figures = make_figures(pipeline, shown, config.num_inference_steps, swap_grid=True)
-        _track_figures(accelerator, figures, step)
-        save_figures(figures, output_dir)
-    accelerator.end_training()
-    return output_dir
+    return Trainer(config).run()
 
 
-class LossMeter:
-    """Mean of the loss parts over an interval and the processes; refuses to go on when one is no number."""
+class Trainer:
+    """One training run. Everything random follows from the seed: weights, data order and noise.
 
-    def __init__(self, accelerator: Accelerator):
-        self.accelerator = accelerator
-        self.sums: dict[str, torch.Tensor] = {}
-        self.count = 0
+    Args:
+        config: The settings.
+    """
 
-    def add(self, output: FDAEObjectiveOutput) -> None:
-        """Add the losses of a batch, without waiting for the device."""
-        for name, value in output.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach()
-        self.count += 1
+    def __init__(self, config: TrainingConfig):
+        self.config = config
+        self.output_dir = Path(config.output_dir)
+        resume_from = config.resume_from_checkpoint and find_checkpoint(self.output_dir, config.resume_from_checkpoint)
+        if config.push_to_hub and config.hub_dry_run_dir is None:
+            check_login()
+        self.accelerator = _make_accelerator(config)
+        set_seed(config.seed, device_specific=True)
 
-    def pop_means(self, step: int) -> dict[str, float]:
-        """Return the means since the last call and start anew.
+        objective = _build_objective(config)
+        self.images = _load_images(config, objective.unet.config.sample_size)
+        optimizer = torch.optim.RAdam(objective.parameters(), lr=config.learning_rate)
+        lr_scheduler = get_scheduler(
+            config.lr_scheduler,
+            optimizer,
+            num_warmup_steps=config.lr_warmup_steps,
+            num_training_steps=config.max_train_steps,
+        )
+        loader = DataLoader(
+            self.images,
+            batch_size=config.train_batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=config.dataloader_num_workers,
+            # A generator of its own: reading data must not draw from the one that noise comes from.
+            generator=torch.Generator().manual_seed(config.seed),
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+        self.objective, self.optimizer, self.lr_scheduler, self.loader = self.accelerator.prepare(
+            objective, optimizer, lr_scheduler, loader
+        )
+        settings = {name: value for name, value in asdict(config).items() if isinstance(value, int | float | str)}
+        self.accelerator.init_trackers("fdae", settings)
+        self.losses = LossMeter(self.accelerator)
+        self.shown = pick_images(self.images, config.num_validation_images)
+        self.step = 0
+        if resume_from:
+            self.accelerator.load_state(str(resume_from))
+            self.step = checkpoint_step(resume_from)
 
-        Raises:
-            FDAEError: If a mean is not finite.
-        """
-        names, sums = list(self.sums), torch.stack(list(self.sums.values()))
-        values = self.accelerator.reduce(sums / self.count, reduction="mean").tolist()
-        means = dict(zip(names, values, strict=True))
-        self.sums, self.count = {}, 0
-        if not all(math.isfinite(value) for value in values):
-            raise FDAEError(
-                f"the loss is no longer a number at step {step} ({means}): lower learning_rate or set max_grad_norm, "
-                "and go on from the last checkpoint with resume_from_checkpoint"
-            )
-        return means
+    def run(self) -> Path:
+        """Train to the last step and write the results."""
+        config = self.config
+        start = time.perf_counter(), time.process_time()
+        batches = self._batches(start=self.step * config.gradient_accumulation_steps)
+        progress = tqdm(
+            total=config.max_train_steps,
+            initial=self.step,
+            desc="train",
+            unit="step",
+            disable=not self.accelerator.is_local_main_process,
+        )
+        while self.step < config.max_train_steps:
+            self._train_step(batches)
+            self.step += 1
+            progress.update()
+            last, saves = self.step == config.max_train_steps, _is_due(self.step, config.checkpointing_steps)
+            if last or saves or _is_due(self.step, config.logging_steps):
+                means = self.losses.pop_means(self.step)
+                learning_rate = self.lr_scheduler.get_last_lr()[0]
+                self.accelerator.log({**means, "learning_rate": learning_rate}, step=self.step)
+                progress.set_postfix({name.removesuffix("_loss"): f"{value:.3g}" for name, value in means.items()})
+            if saves:
+                save_checkpoint(self.accelerator, self.output_dir, self.step, config.checkpoints_total_limit)
+            if not last and _is_due(self.step, config.validation_steps):
+                self._save_samples()
+        progress.close()
+        self._finish(wall_seconds=time.perf_counter() - start[0], cpu_seconds=time.process_time() - start[1])
+        return self.output_dir
+
+    def _train_step(self, batches: Iterator[dict[str, torch.Tensor]]) -> None:
+        """One step of the optimizer, over as many batches as are accumulated."""
+        for _ in range(self.config.gradient_accumulation_steps):
+            with self.accelerator.accumulate(self.objective):
+                output = self.objective(next(batches)["pixel_values"])
+                self.accelerator.backward(output.loss)
+                if self.accelerator.sync_gradients and self.config.max_grad_norm is not None:
+                    self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.max_grad_norm)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            self.losses.add(output)
+        self.lr_scheduler.step()
+
+    def _batches(self, start: int) -> Iterator[dict[str, torch.Tensor]]:
+        """Batches without end from number ``start`` on; an epoch's order depends on the seed and its number alone."""
+        first_epoch, skip = divmod(start, len(self.loader))
+        for epoch in itertools.count(first_epoch):
+            self.loader.set_epoch(epoch)
+            yield from self.accelerator.skip_first_batches(self.loader, skip) if skip else self.loader
+            skip = 0
+
+    def _pipeline(self) -> FDAEPipeline:
+        """The networks in training as a pipeline, in evaluation mode."""
+        objective = self.accelerator.unwrap_model(self.objective).eval()
+        pipeline = FDAEPipeline(unet=objective.unet, encoder=objective.encoder, scheduler=objective.scheduler)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    def _save_samples(self) -> None:
+        if self.accelerator.is_main_process:
+            figures = make_figures(self._pipeline(), self.shown, self.config.num_inference_steps)
+            self._track(figures)
+            save_figures(figures, self.output_dir / "samples" / f"step-{self.step:06d}")
+            self.objective.train()
+        self.accelerator.wait_for_everyone()
+
+    def _finish(self, wall_seconds: float, cpu_seconds: float) -> None:
+        if self.accelerator.is_main_process:
+            pipeline = self._pipeline()
+            pipeline.save_pretrained(self.output_dir)
+            figures = make_figures(pipeline, self.shown, self.config.num_inference_steps, swap_grid=True)
+            self._track(figures)
+            save_figures(figures, self.output_dir)
+            record = {
+                "config": asdict(self.config),
+                "sample_size": pipeline.encoder.config.sample_size,
+                "num_concepts": pipeline.encoder.config.num_concepts,
+                "parameters": sum(parameter.numel() for parameter in self.objective.parameters()),
+                "images_per_step": (
+                    self.config.train_batch_size
+                    * self.config.gradient_accumulation_steps
+                    * self.accelerator.num_processes
+                ),
+                "device": _device_name(self.accelerator.device),
+                "num_processes": self.accelerator.num_processes,
+                "num_threads": torch.get_num_threads(),
+                "wall_seconds": round(wall_seconds, 1),
+                "cpu_seconds": round(cpu_seconds, 1),
+                "versions": {name: version(name) for name in ("fdae-diffusers", "diffusers", "transformers", "torch")},
+            }
+            (self.output_dir / TRAINING_FILE).write_text(json.dumps(record, indent=2) + "\n")
+            repo_id = self.config.hub_model_id or self.output_dir.resolve().name
+            write_model_card(self.output_dir, repo_id if self.config.push_to_hub else None)
+            if self.config.push_to_hub:
+                target = publish(self.output_dir, repo_id, self.config.hub_private_repo, self.config.hub_dry_run_dir)
+                logger.info("published: %s", target)
+        self.accelerator.end_training()
+
+    def _track(self, figures: Figures) -> None:
+        for tracker in self.accelerator.trackers:
+            for name, figure in figures.items():
+                if tracker.name == "tensorboard":
+                    tracker.log_images({name: np.asarray(figure)[None]}, step=self.step, dataformats="NHWC")
+                elif tracker.name == "wandb":
+                    tracker.log_images({name: [figure]}, step=self.step)
 
 
 def _make_accelerator(config: TrainingConfig) -> Accelerator:
@@ -175,12 +218,29 @@ def _make_accelerator(config: TrainingConfig) -> Accelerator:
     )
 
 
+def _build_objective(config: TrainingConfig) -> FDAEObjective:
+    unet, encoder = build_models(config.preset, config.unet, config.encoder)
+    if config.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    return FDAEObjective(
+        unet,
+        encoder,
+        EDMHeunScheduler(),
+        p_mean=config.p_mean,
+        p_std=config.p_std,
+        content_decorrelation_weight=config.content_decorrelation_weight,
+        mask_entropy_weight=config.mask_entropy_weight,
+        reduction=config.reduction,
+    )
+
+
 def _load_images(config: TrainingConfig, size: int) -> ImageDataset:
     dataset = load_image_dataset(
         dataset_name=config.dataset_name,
         train_data_dir=config.train_data_dir,
         dataset_config_name=config.dataset_config_name,
         split=config.split,
+        image_column=config.image_column,
         cache_dir=config.cache_dir,
         max_samples=config.max_train_samples,
         size=size,
@@ -194,31 +254,9 @@ def _load_images(config: TrainingConfig, size: int) -> ImageDataset:
     return images
 
 
-def _endless(accelerator: Accelerator, loader: Any, start: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Batches without end from number ``start`` on; an epoch's order depends on the seed and its number alone."""
-    first_epoch, skip = divmod(start, len(loader))
-    for epoch in itertools.count(first_epoch):
-        loader.set_epoch(epoch)
-        yield from accelerator.skip_first_batches(loader, skip) if skip else loader
-        skip = 0
-
-
 def _is_due(step: int, interval: int) -> bool:
     return interval > 0 and step % interval == 0
 
 
-def _pipeline(accelerator: Accelerator, objective: torch.nn.Module) -> FDAEPipeline:
-    """The pipeline of the networks in training, in evaluation mode."""
-    unwrapped = accelerator.unwrap_model(objective).eval()
-    pipeline = FDAEPipeline(unet=unwrapped.unet, encoder=unwrapped.encoder, scheduler=unwrapped.scheduler)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def _track_figures(accelerator: Accelerator, figures: Figures, step: int) -> None:
-    for tracker in accelerator.trackers:
-        for name, figure in figures.items():
-            if tracker.name == "tensorboard":
-                tracker.log_images({name: np.asarray(figure)[None]}, step=step, dataformats="NHWC")
-            elif tracker.name == "wandb":
-                tracker.log_images({name: [figure]}, step=step)
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

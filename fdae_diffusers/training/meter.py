@@ -1,0 +1,41 @@
+"""Mean losses between two lines of the log."""
+
+import math
+
+import torch
+from accelerate import Accelerator
+
+from ..errors import FDAEError
+from ..objective import FDAEObjectiveOutput
+
+
+class LossMeter:
+    """Mean of the loss and its parts over the batches since the last reading, and over the processes."""
+
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator = accelerator
+        self._sums: dict[str, torch.Tensor] = {}
+        self._count = 0
+
+    def add(self, output: FDAEObjectiveOutput) -> None:
+        """Add the losses of a batch, without waiting for the device."""
+        for name, value in output.items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach()
+        self._count += 1
+
+    def pop_means(self, step: int) -> dict[str, float]:
+        """Return the means and start anew.
+
+        Raises:
+            FDAEError: If a mean is not finite.
+        """
+        sums = torch.stack(list(self._sums.values()))
+        values = self.accelerator.reduce(sums / self._count, reduction="mean").tolist()
+        means = dict(zip(self._sums, values, strict=True))
+        self._sums, self._count = {}, 0
+        if not all(math.isfinite(value) for value in values):
+            raise FDAEError(
+                f"the loss is no longer a number at step {step} ({means}): lower learning_rate or set max_grad_norm, "
+                "and go on from the last checkpoint with resume_from_checkpoint"
+            )
+        return means

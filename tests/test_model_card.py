@@ -1,0 +1,91 @@
+import json
+
+import pytest
+from huggingface_hub import ModelCard
+from test_training import config_for
+
+from fdae_diffusers import FDAEPipeline
+from fdae_diffusers.errors import FDAEError
+from fdae_diffusers.training import train
+from fdae_diffusers.training.model_card import write_model_card
+from fdae_diffusers.training.publishing import publish
+
+SCORES = {
+    "dataset": "shapes3d-rendered",
+    "protocol": "fdae",
+    "seed": 0,
+    "counts": {"train": 100, "test": 50, "train_votes": 30, "eval_votes": 20},
+    "dci": {"disentanglement": 0.8765, "completeness": 0.5, "informativeness_test": 0.9},
+    "mig": {"mig": 0.4321},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    output_dir = tmp_path_factory.mktemp("run") / "fdae-micro"
+    return train(config_for(output_dir, checkpointing_steps=3, validation_steps=3, report_to="tensorboard"))
+
+
+def test_card_tells_settings_and_that_nothing_was_measured_yet(run):
+    card = ModelCard.load(run / "README.md")
+    assert card.data.library_name == "diffusers"
+    assert card.data.license == "apache-2.0"
+    assert card.data.datasets is None
+    assert "6 of 8 images, seed 0" in card.content
+    assert "Not measured yet" in card.content
+    assert "{{" not in card.content
+
+
+def test_scores_stand_in_the_card_and_in_its_metadata(run):
+    (run / "metrics.json").write_text(json.dumps(SCORES))
+    card = ModelCard.load(write_model_card(run, "org/fdae-micro"))
+    (run / "metrics.json").unlink()
+    assert "| DCI disentanglement | 0.876 |" in card.content
+    assert "| MIG | 0.432 |" in card.content
+    assert 'from_pretrained("org/fdae-micro")' in card.content
+    results = {result.metric_type: result for result in card.data.eval_results}
+    assert results["mig"].metric_value == 0.4321
+    assert results["dci-disentanglement"].dataset_name == "shapes3d-rendered"
+    assert "protocol fdae" in results["mig"].metric_name
+
+
+def test_published_files_are_the_model_and_nothing_else(run, tmp_path):
+    target = tmp_path / "upload"
+    publish(run, "org/fdae-micro", dry_run_dir=target)
+    assert isinstance(FDAEPipeline.from_pretrained(target), FDAEPipeline)
+    assert sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()) == [
+        "README.md",
+        "encoder/config.json",
+        "encoder/diffusion_pytorch_model.safetensors",
+        "masks.png",
+        "model_index.json",
+        "reconstructions.png",
+        "scheduler/scheduler_config.json",
+        "swap_grid.png",
+        "training.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+    ]
+    with pytest.raises(FDAEError, match="exists"):
+        publish(run, "org/fdae-micro", dry_run_dir=target)
+
+
+def test_pushing_without_a_login_is_refused_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.HfApi.whoami", lambda self: (_ for _ in ()).throw(OSError("no token")))
+    with pytest.raises(FDAEError, match=r"no token.*hf auth login"):
+        train(config_for(tmp_path / "run", push_to_hub=True))
+    assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_of_a_push_needs_no_login(tmp_path):
+    output_dir = train(
+        config_for(
+            tmp_path / "run",
+            max_train_steps=1,
+            push_to_hub=True,
+            hub_model_id="org/name",
+            hub_dry_run_dir=str(tmp_path / "up"),
+        )
+    )
+    assert (tmp_path / "up" / "model_index.json").exists()
+    assert 'from_pretrained("org/name")' in (output_dir / "README.md").read_text()
