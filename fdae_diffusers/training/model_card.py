@@ -105,4 +105,6 @@ def _cost(training: dict[str, Any]) -> str:
     cost = f"{training['wall_seconds'] / 60:.1f} minutes on {training['num_processes']} x {training['device']}"
     if training["device"] == "cpu":
         cost += f" ({training['num_threads']} threads, {training['cpu_seconds'] / 60:.1f} CPU-minutes)"
+    if training["first_step"]:
+        cost += f", from step {training['first_step']} on"
     return cost

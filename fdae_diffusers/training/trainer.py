@@ -98,7 +98,7 @@ class Trainer:
     def run(self) -> Path:
         """Train to the last step and write the results."""
         config = self.config
-        start = time.perf_counter(), time.process_time()
+        first_step, wall_start, cpu_start = self.step, time.perf_counter(), time.process_time()
         batches = self._batches(start=self.step * config.gradient_accumulation_steps)
         progress = tqdm(
             total=config.max_train_steps,
@@ -122,7 +122,13 @@ class Trainer:
             if not last and _is_due(self.step, config.validation_steps):
                 self._save_samples()
         progress.close()
-        self._finish(wall_seconds=time.perf_counter() - start[0], cpu_seconds=time.process_time() - start[1])
+        self._finish(
+            cost={
+                "first_step": first_step,  # what a resumed run did not do again
+                "wall_seconds": round(time.perf_counter() - wall_start, 1),
+                "cpu_seconds": round(time.process_time() - cpu_start, 1),
+            }
+        )
         return self.output_dir
 
     def _train_step(self, batches: Iterator[dict[str, torch.Tensor]]) -> None:
@@ -161,7 +167,7 @@ class Trainer:
             self.objective.train()
         self.accelerator.wait_for_everyone()
 
-    def _finish(self, wall_seconds: float, cpu_seconds: float) -> None:
+    def _finish(self, cost: dict[str, float]) -> None:
         if self.accelerator.is_main_process:
             pipeline = self._pipeline()
             pipeline.save_pretrained(self.output_dir)
@@ -181,8 +187,7 @@ class Trainer:
                 "device": _device_name(self.accelerator.device),
                 "num_processes": self.accelerator.num_processes,
                 "num_threads": torch.get_num_threads(),
-                "wall_seconds": round(wall_seconds, 1),
-                "cpu_seconds": round(cpu_seconds, 1),
+                **cost,
                 "versions": {name: version(name) for name in ("fdae-diffusers", "diffusers", "transformers", "torch")},
             }
             (self.output_dir / TRAINING_FILE).write_text(json.dumps(record, indent=2) + "\n")
