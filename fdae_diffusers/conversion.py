@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from safetensors.torch import load_file
 
@@ -67,13 +66,19 @@ def convert_official_checkpoint(
         mapping = {**unet_names(unet_config), **encoder_names(encoder_config)}
     except KeyError as error:
         raise ConversionError(f"not a released FDAE checkpoint: it has no {error.args[0]!r}") from None
+    except (IndexError, TypeError) as error:
+        raise ConversionError(f"not a released FDAE checkpoint: a tensor has an unexpected shape ({error})") from None
     missing, unknown = sorted(mapping.keys() - state.keys()), sorted(state.keys() - mapping.keys())
     if missing or unknown:
         raise ConversionError(
             f"checkpoint and architecture differ: missing {_some(missing)}; unknown {_some(unknown)}"
         )
 
-    unet, encoder = FDAEUNet2DModel(**unet_config), CMFNet(**encoder_config)
+    try:
+        unet, encoder = FDAEUNet2DModel(**unet_config), CMFNet(**encoder_config)
+        scheduler = EDMHeunScheduler(sigma_min=args["sigma_min"], sigma_max=args["sigma_max"])
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise ConversionError(f"the weights and args.json describe no model that can be built: {error}") from None
     converted: dict[str, StateDict] = {"unet": {}, "encoder": {}}
     for key, (component, name) in mapping.items():
         for new_name, tensor in _convert_tensor(name, state[key]):
@@ -82,8 +87,8 @@ def convert_official_checkpoint(
         try:
             model.load_state_dict(converted[component])
         except RuntimeError as error:
-            raise ConversionError(f"cannot load the {component}: {error}") from None
-    scheduler = EDMHeunScheduler(sigma_min=args["sigma_min"], sigma_max=args["sigma_max"])
+            reasons = [line.strip() for line in str(error).splitlines()[1:]]
+            raise ConversionError(f"the weights and args.json do not fit in the {component}: {reasons[0]}") from None
     return FDAEPipeline(unet=unet.eval(), encoder=encoder.eval(), scheduler=scheduler)
 
 
@@ -94,13 +99,18 @@ def _read_state_dict(path: Path) -> StateDict:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # Only the first line: the rest of torch's message advises to switch weights_only off.
-        reason = str(error).splitlines()[0]
-        raise ConversionError(f"{path} holds more than tensors and is not loaded for safety: {reason}") from None
-    except (RuntimeError, EOFError, safetensors.SafetensorError) as error:
-        raise ConversionError(f"{path} is truncated or not a checkpoint: {str(error).splitlines()[0]}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle may fail anywhere
+        if isinstance(error, pickle.UnpicklingError) and (found := re.search(r"GLOBAL (\S+)", str(error))):
+            # Not torch's own message, which advises to load the file nevertheless.
+            raise ConversionError(
+                f"{path} is not loaded, for safety: it calls {found[1]} instead of holding tensors"
+            ) from None
+        raise ConversionError(f"{path} is truncated or not a checkpoint ({type(error).__name__})") from None
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
         raise ConversionError(f"{path} is not a flat state dict of tensors")
     return state
 

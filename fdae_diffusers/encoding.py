@@ -1,7 +1,6 @@
 """Encode a whole data set once: the codes that the metrics then only look up."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
 from .data import ImageDataset
+from .files import whole_file
 from .models import CMFNet
 
 ROWS_PER_PART = 20_000
@@ -47,7 +47,6 @@ def encode_dataset(
     folder = None
     if cache_dir is not None:
         folder = Path(cache_dir) / _cache_key(encoder, images)
-        folder.mkdir(parents=True, exist_ok=True)
 
     parts = []
     with tqdm(total=len(images), desc="encode", unit="image", disable=not progress) as progress_bar:
@@ -60,10 +59,8 @@ def encode_dataset(
             else:
                 part = _encode_rows(encoder, Subset(images, rows), batch_size, num_workers, progress_bar)
                 if file is not None:
-                    unfinished = file.with_suffix(".unfinished")
-                    with unfinished.open("wb") as stream:
-                        np.save(stream, part)
-                    os.replace(unfinished, file)
+                    with whole_file(file) as unfinished:
+                        np.save(unfinished, part)
             parts.append(part)
     return np.concatenate(parts)
 

@@ -5,6 +5,7 @@
 E and D_M run once per call; only the U-Net runs at every step of the sampler.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,11 @@ import torch
 from diffusers import DiffusionPipeline, EDMEulerScheduler
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
+from huggingface_hub.errors import HTTPError
 
 from .codes import Concepts, FDAECodes
+from .errors import FDAEError
+from .hub import explain_loading_error
 from .image_processing import ImageInput, to_output, to_pixel_values
 from .models import CMFNet, FDAEUNet2DModel
 
@@ -69,6 +73,23 @@ class FDAEPipeline(DiffusionPipeline):
                     f"unet and encoder do not belong together: {key} is {unet.config[key]} and {encoder.config[key]}"
                 )
         self.register_modules(unet=unet, encoder=encoder, scheduler=scheduler)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> Any:
+        """Load a pipeline from a folder or the Hub; arguments as for `DiffusionPipeline.from_pretrained`.
+
+        Raises:
+            OSError: If the model, its revision or one of its components does not exist; the message says which.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        except (OSError, ValueError) as error:
+            needed = [name for name in ("unet", "encoder", "scheduler") if name not in kwargs]
+            where = {name: kwargs[name] for name in ("revision", "cache_dir") if name in kwargs}
+            explanation = explain_loading_error(error, pretrained_model_name_or_path, needed, **where)
+            if explanation is None:
+                raise
+            raise OSError(explanation) from error
 
     @torch.no_grad()
     def encode(self, images: ImageInput) -> FDAECodes:
@@ -228,3 +249,20 @@ class FDAEPipeline(DiffusionPipeline):
         if latents.shape not in (shape, (1, *shape[1:])):
             raise ValueError(f"latents must have shape {shape} or {(1, *shape[1:])}, not {tuple(latents.shape)}")
         return latents.to(self._execution_device, torch.float32).expand(shape)
+
+
+def load_pipeline(model: str, device: str | None = None) -> FDAEPipeline:
+    """Load a pipeline for a script: to the best device there is, and whatever goes wrong in one line.
+
+    Args:
+        model: Folder or Hub id.
+        device: ``"cuda"``, ``"cpu"`` or another; the best there is by default.
+
+    Raises:
+        FDAEError: If the model cannot be loaded.
+    """
+    try:
+        pipeline = FDAEPipeline.from_pretrained(model)
+    except (OSError, ValueError, HTTPError) as error:
+        raise FDAEError(f"cannot load the model {model!r}: {str(error).strip().splitlines()[0]}") from error
+    return pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -1,8 +1,5 @@
 import dataclasses
-import importlib
 import io
-import json
-import os
 import sys
 import tarfile
 import zipfile
@@ -12,23 +9,15 @@ import datasets
 import numpy as np
 import pytest
 import scipy.io
-from conftest import SHARED
-from huggingface_hub import DatasetCard
 from PIL import Image
 
-from fdae_diffusers.data import Benchmark, get_benchmark, load_image_dataset, originals
+from fdae_diffusers.data import BENCHMARKS, Benchmark, originals
 from fdae_diffusers.data.originals import read_originals
 from fdae_diffusers.errors import FDAEError
 
-SHAPES = dataclasses.replace(get_benchmark("shapes3d"), factor_sizes=(2, 3, 2, 1, 1, 1))
-MPI3D = dataclasses.replace(get_benchmark("mpi3d-real-complex"), factor_sizes=(4, 2, 1, 1, 3, 1, 1))
-CARS = dataclasses.replace(get_benchmark("cars3d"), factor_sizes=(2, 3, 2))
-
-
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "training"))
-    return importlib.import_module("convert_dataset")
+SHAPES = dataclasses.replace(BENCHMARKS["shapes3d"], factor_sizes=(2, 3, 2, 1, 1, 1))
+MPI3D = dataclasses.replace(BENCHMARKS["mpi3d-real-complex"], factor_sizes=(4, 2, 1, 1, 3, 1, 1))
+CARS = dataclasses.replace(BENCHMARKS["cars3d"], factor_sizes=(2, 3, 2))
 
 
 def random_images(*shape: int, seed: int = 0) -> np.ndarray:
@@ -125,6 +114,15 @@ def test_npz_is_never_held_whole(tmp_path, monkeypatch):
     assert min(sizes) >= 0
 
 
+def test_npz_with_a_header_of_version_2(tmp_path):
+    images = random_images(MPI3D.num_images, 4, 4, 3)
+    array = io.BytesIO()
+    np.lib.format.write_array(array, images, version=(2, 0))
+    with zipfile.ZipFile(tmp_path / "mpi3d.npz", "w") as archive:
+        archive.writestr("images.npy", array.getvalue())
+    np.testing.assert_array_equal(read_all(MPI3D, tmp_path / "mpi3d.npz")[2], images)
+
+
 def test_npz_with_one_axis_for_each_factor(tmp_path):
     images = random_images(*MPI3D.factor_sizes, 4, 4, 3)
     _, rows, flat = read_all(MPI3D, write_npz(tmp_path / "mpi3d.npz", images))
@@ -140,11 +138,10 @@ def test_values_have_names_where_they_are_known(tmp_path):
     assert features["label_object_shape"].names == ["0", "1"]  # not the four of the benchmark
 
 
-@pytest.mark.parametrize("name", ["shapes3d", "cars3d", "mpi3d-toy", "mpi3d-realistic", "mpi3d-real-complex"])
-def test_names_of_values_are_as_many_as_the_values(name):
-    benchmark = get_benchmark(name)
-    sizes = dict(zip(benchmark.factor_names, benchmark.factor_sizes, strict=True))
-    assert {factor: len(values) for factor, values in originals._VALUES[name].items()}.items() <= sizes.items()
+@pytest.mark.parametrize("benchmark", BENCHMARKS.values())
+def test_names_of_values_are_as_many_as_the_values(benchmark):
+    counts = {factor: len(values) for factor, values in originals._VALUES[benchmark.name].items()}
+    assert counts.items() <= dict(zip(benchmark.factor_names, benchmark.factor_sizes, strict=True)).items()
 
 
 def test_npz_that_is_not_the_benchmark(tmp_path):
@@ -272,7 +269,9 @@ def test_cars_that_are_not_the_benchmark(tmp_path):
     assert "holds 2 files car_*.mat; cars3d has 183 cars" in error_of(
         dataclasses.replace(CARS, factor_sizes=(2, 3, 183)), cars
     )
-    assert "must be uint8 (H, W, 3, *(4, 2))" in error_of(dataclasses.replace(CARS, factor_sizes=(2, 4, 2)), cars)
+    assert "must be uint8 (height, width, 3, 4, 2), not uint8 (64, 64, 3, 3, 2)" in error_of(
+        dataclasses.replace(CARS, factor_sizes=(2, 4, 2)), cars
+    )
     image = random_images(64, 64, 3, 3, 2)
     scipy.io.savemat(path, {"im": image, "mask": np.ones((64, 64))})
     assert "'mask' (64, 64) of car_007_mesh.mat" in error_of(CARS, cars)
@@ -295,119 +294,6 @@ def test_damaged_cars(tmp_path):
     assert "is it whole?" in error_of(CARS, tmp_path / "page.tar.gz")
 
 
-# All of them
-
-
 def test_missing_source_names_where_to_get_it(tmp_path):
     for benchmark in (SHAPES, CARS, MPI3D):
         assert benchmark.source in error_of(benchmark, tmp_path / "nowhere")
-
-
-def test_written_folder_loads_as_a_data_set(tmp_path, script):
-    images = random_images(MPI3D.num_images, 16, 16, 3)
-    output = tmp_path / "data" / "mpi3d"
-    script.convert(MPI3D, write_npz(tmp_path / "mpi3d.npz", images), output, rows_per_shard=10)
-    assert sorted(os.listdir(output / "data")) == [f"train-0000{i}-of-00003.parquet" for i in range(3)]
-    assert os.listdir(output.parent) == ["mpi3d"]  # nothing else is left
-    dataset = load_image_dataset(str(output), cache_dir=str(tmp_path / "cache"))
-    np.testing.assert_array_equal(MPI3D.read_factors(dataset), MPI3D.rows_to_factors(np.arange(len(images))))
-    np.testing.assert_array_equal(np.stack(dataset["image"]), images)
-    assert dataset.features["label_object_color"].names == ["yellow", "green", "olive", "red"]
-    plain = datasets.load_dataset(str(output), cache_dir=str(tmp_path / "cache"))
-    assert {split: len(rows) for split, rows in plain.items()} == {"train": 24}
-
-
-def test_card_has_what_the_hub_reads(tmp_path, script):
-    script.convert(MPI3D, write_npz(tmp_path / "mpi3d.npz", random_images(24, 4, 4, 3)), tmp_path / "out")
-    card = DatasetCard.load(tmp_path / "out" / "README.md")
-    assert card.data.license == "cc-by-4.0"
-    assert card.data.size_categories == ["n<1K"]
-    assert card.data.configs[0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
-    for text in (
-        "24 images",
-        "| `label_object_color` | ClassLabel, 4 | yellow, green",
-        "`mpi3d.npz`",
-        "@inproceedings",
-    ):
-        assert text in card.text
-
-
-@pytest.mark.parametrize("name", ["shapes3d", "cars3d", "mpi3d-toy"])
-def test_every_benchmark_has_a_card(script, name):
-    benchmark = get_benchmark(name)
-    features = originals._features(benchmark, ("image",))
-    card = script.make_card(benchmark, features, "original.zip")
-    assert f"{benchmark.num_images:,} images" in card.text
-    assert card.data.to_dict().get("license") == {"shapes3d": "apache-2.0", "mpi3d-toy": "cc-by-4.0"}.get(name)
-
-
-@pytest.mark.parametrize(("rows", "name"), [(999, "n<1K"), (17_568, "10K<n<100K"), (1_036_800, "1M<n<10M")])
-def test_size_categories(script, rows, name):
-    assert script.size_category(rows) == name
-
-
-def test_existing_output_is_refused_and_kept(tmp_path, script):
-    output = tmp_path / "out"
-    output.mkdir()
-    with pytest.raises(FDAEError, match="out exists"):
-        script.convert(MPI3D, write_npz(tmp_path / "mpi3d.npz", random_images(24, 4, 4, 3)), output)
-    assert os.listdir(output) == []
-
-
-@pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()])
-def test_interrupted_conversion_leaves_nothing(tmp_path, monkeypatch, script, error):
-    path = write_npz(tmp_path / "mpi3d.npz", random_images(24, 4, 4, 3))
-    features, rows = read_originals(MPI3D, path)
-
-    def interrupted():
-        for number, row in enumerate(rows):
-            if number == 15:
-                raise error
-            yield row
-
-    monkeypatch.setattr(script, "read_originals", lambda *_: (features, interrupted()))
-    with pytest.raises(type(error)):
-        script.convert(MPI3D, path, tmp_path / "out", rows_per_shard=10)
-    assert os.listdir(tmp_path) == ["mpi3d.npz"]
-
-
-def test_damage_at_the_very_end_is_found(tmp_path, script):
-    path = write_npz(tmp_path / "mpi3d.npz", random_images(24, 4, 4, 3), np.savez)
-    content = bytearray(path.read_bytes())
-    with zipfile.ZipFile(path) as archive:
-        last_pixel = archive.start_dir - 1
-    content[last_pixel] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(FDAEError, match="CRC"):
-        script.convert(MPI3D, path, tmp_path / "out")
-    assert os.listdir(tmp_path) == ["mpi3d.npz"]
-
-
-def test_command_line_reports_mistakes_in_one_line(tmp_path, monkeypatch, capsys, script):
-    flags = ["--benchmark", "mpi3d-toy", "--source", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", ["convert_dataset.py", *flags])
-    with pytest.raises(SystemExit) as caught:
-        script.run_script(script.main)
-    assert caught.value.code == 2
-    assert capsys.readouterr().err.startswith("error: there is no ")
-
-
-def test_layout_equals_that_of_converted_cars(tmp_path, script):
-    reference = SHARED / "data" / "cars3d"
-    if not reference.is_dir():
-        pytest.skip(f"Cars3D is not at {reference}")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    write_cars(tmp_path / "cars")
-    script.convert(CARS, tmp_path / "cars", tmp_path / "out")
-
-    def schema_and_features(path: Path):
-        schema = parquet.read_schema(path)
-        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-        return schema.remove_metadata(), {name: feature["_type"] for name, feature in features.items()}
-
-    ours, theirs = (next((folder / "data").glob("*.parquet")) for folder in (tmp_path / "out", reference))
-    assert schema_and_features(ours) == schema_and_features(theirs)
-    full = originals._features(get_benchmark("cars3d"), ("image", "mask"))
-    features = datasets.Features.from_arrow_schema(parquet.read_schema(theirs))
-    for column in ("label_elevation", "label_azimuth"):
-        assert full[column].names == features[column].names

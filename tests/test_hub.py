@@ -10,15 +10,13 @@ from fake_hub import FakeHub
 from huggingface_hub import constants
 
 from fdae_diffusers import CMFNet, EDMHeunScheduler, FDAEPipeline, FDAEUNet2DModel
-from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.hub import new_folder
 
 MODEL = "org/fdae-micro"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A repository: the main weights have seed 0, the variant "ema" seed 1 and "fp16" the main ones in half precision."""
+    """A repository: the weights have seed 0, in the variant "ema" seed 1; "fp16" are the first in half precision."""
     folder = tmp_path_factory.mktemp("model")
     micro_pipeline(0).save_pretrained(folder)
     micro_pipeline(1).save_pretrained(folder, variant="ema")
@@ -191,18 +189,3 @@ def test_interrupted_download_leaves_nothing_half_done(hub, monkeypatch, tmp_pat
 
     hub.cut_connections = None
     assert_weights_of(FDAEPipeline.from_pretrained(MODEL), seed=0)
-
-
-def test_new_folder_appears_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "parent" / "model"
-    with pytest.raises(ZeroDivisionError), new_folder(path) as folder:
-        (folder / "half").write_text("")
-        1 / 0  # noqa: B018
-    assert list(path.parent.iterdir()) == []
-    path.mkdir()  # an empty folder may be filled
-    with new_folder(path) as folder:
-        (folder / "whole").write_text("")
-    assert [file.name for file in path.iterdir()] == ["whole"]
-    with pytest.raises(FDAEError, match="exists already"), new_folder(path):
-        pass
-    assert [file.name for file in path.parent.iterdir()] == ["model"]

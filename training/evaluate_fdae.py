@@ -7,21 +7,20 @@ Every image of the benchmark is encoded once. The scores are printed as a table 
 """
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
-from fdae_diffusers import FDAEPipeline
 from fdae_diffusers.arguments import parse_config, run_script
 from fdae_diffusers.data import RENDERED_SHAPES3D, Benchmark, ImageDataset, get_benchmark, load_image_dataset
 from fdae_diffusers.encoding import encode_dataset
 from fdae_diffusers.errors import FDAEError
+from fdae_diffusers.files import whole_file
 from fdae_diffusers.metrics import evaluate_codes
 from fdae_diffusers.metrics.evaluation import METRICS
+from fdae_diffusers.pipeline_fdae import load_pipeline
 from fdae_diffusers.training.model_card import METRICS_FILE, TRAINING_FILE, write_model_card
 
 
@@ -82,23 +81,12 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     )
     result = {"model": config.model, "dataset": config.dataset, **scores}
     print_table(result)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(result, indent=2, default=np.ndarray.tolist) + "\n")
-    os.replace(unfinished, output)
+    with whole_file(output) as unfinished:
+        unfinished.write_text(json.dumps(result, indent=2, default=np.ndarray.tolist) + "\n")
     print(f"written to {output}")
     if (output.parent / TRAINING_FILE).exists() and output.name == METRICS_FILE:
         write_model_card(output.parent)
     return result
-
-
-def load_pipeline(model: str, device: str | None = None) -> FDAEPipeline:
-    """Load a pipeline from a folder or the Hub to a device, with an error of one line."""
-    try:
-        pipeline = FDAEPipeline.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise FDAEError(f"cannot load the model {model!r}: {str(error).strip().splitlines()[0]}") from error
-    return pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def load_benchmark(name: str, path: str | None, size: int) -> tuple[ImageDataset, np.ndarray]:
@@ -106,7 +94,7 @@ def load_benchmark(name: str, path: str | None, size: int) -> tuple[ImageDataset
     benchmark: Benchmark = get_benchmark("shapes3d" if name == RENDERED_SHAPES3D else name)
     source = RENDERED_SHAPES3D if name == RENDERED_SHAPES3D else path or benchmark.hub_id
     if source is None:
-        raise FDAEError(f"{name} is not on the Hub as parquet: give its folder as dataset_path ({benchmark.source})")
+        raise FDAEError(f"{name} is not on the Hub as parquet: make a folder with training/convert_dataset.py, name it as dataset_path")
     dataset = load_image_dataset(source, size=size)
     return ImageDataset(dataset, size, image_column=benchmark.image_column), benchmark.read_factors(dataset)
 

@@ -1,6 +1,5 @@
 """The pictures of a run: masks, reconstructions and the swap grid of a few fixed images."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import PIL.Image
 import torch
 
 from ..data import ImageDataset
+from ..files import whole_file
 from ..image_processing import to_output
 from ..pipeline_fdae import FDAEPipeline
 from ..visualization import mask_figure, reconstruction_figure, swap_grid_figure
@@ -49,8 +49,6 @@ def make_figures(
 
 def save_figures(figures: Figures, folder: Path) -> None:
     """Write each picture to ``folder/NAME.png``, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        unfinished = folder / f".{name}.png"
-        figure.save(unfinished)
-        os.replace(unfinished, folder / f"{name}.png")
+        with whole_file(folder / f"{name}.png") as unfinished:
+            figure.save(unfinished)

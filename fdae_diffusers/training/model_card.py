@@ -1,13 +1,13 @@
 """The model card of a run, filled from what lies in its folder: settings, scores and pictures."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..data import RENDERED_SHAPES3D
+from ..files import whole_file
 
 TRAINING_FILE = "training.json"
 METRICS_FILE = "metrics.json"
@@ -62,9 +62,8 @@ def write_model_card(folder: str | Path, model_id: str | None = None) -> Path:
         scores=scores,
         table=table,
     )
-    unfinished = folder / ".README.md"
-    card.save(unfinished)
-    os.replace(unfinished, folder / "README.md")
+    with whole_file(folder / "README.md") as unfinished:
+        card.save(unfinished)
     return folder / "README.md"
 
 

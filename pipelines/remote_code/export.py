@@ -11,6 +11,7 @@ import json
 import shutil
 import sys
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -18,7 +19,8 @@ from huggingface_hub import snapshot_download
 import fdae_diffusers
 from fdae_diffusers.arguments import parse_config, run_script
 from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.hub import new_folder
+from fdae_diffusers.files import new_folder
+from fdae_diffusers.hub import explain_loading_error
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -63,10 +65,10 @@ def export(model: str | Path, output: str | Path, revision: str | None = None) -
         The folder.
 
     Raises:
-        FDAEError: If the model is no FDAE pipeline, or the output exists already.
+        FDAEError: If there is no such model, it is no FDAE pipeline, or the output exists already.
     """
     with new_folder(output) as folder:
-        source = Path(model) if Path(model).is_dir() else Path(snapshot_download(str(model), revision=revision))
+        source = Path(model) if Path(model).is_dir() else _download(str(model), revision)
         index = _read_index(source)
         components = [name for name, value in index.items() if isinstance(value, list) and (source / name).is_dir()]
         for file in source.iterdir():
@@ -96,9 +98,15 @@ def component_code(class_name: str) -> str:
 
 
 def _header() -> str:
-    from importlib.metadata import version
-
     return HEADER.format(version=version("fdae-diffusers"))
+
+
+def _download(model: str, revision: str | None) -> Path:
+    try:
+        return Path(snapshot_download(model, revision=revision))
+    except (OSError, ValueError) as error:
+        reason = explain_loading_error(error, model, (), revision) or str(error).strip().splitlines()[0]
+        raise FDAEError(reason) from error
 
 
 def _read_index(folder: Path) -> dict:

@@ -75,8 +75,8 @@ class _Flattener:
             lines[first:last] = [""] * (last - first)
         body = "\n".join(lines).strip("\n")
         if body:
-            heading = "" if is_root else f"# --- {module}: {docstring.splitlines()[0] if docstring else ''}\n\n"
-            self.bodies.append(heading + body)
+            summary = docstring.partition("\n")[0]
+            self.bodies.append(body if is_root else f"# --- {module}\n# {summary}\n\n{body}")
 
     def text(self) -> str:
         """Return the file."""
@@ -140,16 +140,26 @@ def _defines_all(node: ast.stmt) -> bool:
 def _defined_names(node: ast.stmt) -> list[str]:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    if isinstance(node, ast.AnnAssign):
+        targets = [node.target]
     return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
 
 
 def _import_block(imports: Mapping[str, str]) -> str:
     """Import statements, sorted, the standard library's first."""
-    blocks: tuple[list[str], list[str]] = ([], [])
+    whole: tuple[set[str], set[str]] = (set(), set())
+    parts: tuple[dict[str, list[str]], dict[str, list[str]]] = ({}, {})
     for name, meaning in sorted(imports.items(), key=lambda item: (item[1], item[0])):
         package, _, original = meaning.rpartition(".")
-        renamed = "" if original == name else f" as {name}"
-        statement = f"from {package} import {original}{renamed}" if package else f"import {original}{renamed}"
-        blocks[meaning.split(".")[0] not in sys.stdlib_module_names].append(statement)
-    return "\n\n".join("\n".join(sorted(block, key=lambda line: line.startswith("from"))) for block in blocks if block)
+        renamed = original if original == name else f"{original} as {name}"
+        is_external = meaning.split(".")[0] not in sys.stdlib_module_names
+        if package:
+            parts[is_external].setdefault(package, []).append(renamed)
+        else:
+            whole[is_external].add(f"import {renamed}")
+    blocks = [
+        [*sorted(whole[i]), *(f"from {package} import {', '.join(names)}" for package, names in parts[i].items())]
+        for i in (False, True)
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block)

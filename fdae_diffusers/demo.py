@@ -1,0 +1,42 @@
+"""Draw masks and a swap grid of built-in pictures with a trained model.
+
+python -m fdae_diffusers.demo --model model_cards/fdae-shapes3d-rendered-32
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .arguments import parse_config, run_script
+from .data import ImageDataset, load_image_dataset
+from .pipeline_fdae import load_pipeline
+from .training.figures import make_figures, pick_images, save_figures
+
+
+@dataclass
+class DemoConfig:
+    """Settings of the demo."""
+
+    model: str = field(
+        default="model_cards/fdae-shapes3d-rendered-32", metadata={"help": "Pipeline folder or Hub id."}
+    )
+    output_dir: str = field(default="outputs/demo", metadata={"help": "Folder for the pictures."})
+    num_images: int = field(default=5, metadata={"help": "Pictures along each side of the grid."})
+    num_inference_steps: int = field(default=20, metadata={"help": "Steps of the sampler."})
+    seed: int = field(default=0, metadata={"help": "Seed of the choice of pictures."})
+
+
+def main() -> None:
+    """Draw the pictures that the command line asks for."""
+    config = parse_config(DemoConfig)
+    pipeline = load_pipeline(config.model)
+    pipeline.set_progress_bar_config(disable=True)
+    size = pipeline.encoder.config.sample_size
+    images = pick_images(
+        ImageDataset(load_image_dataset("shapes3d-rendered", size=size), size), config.num_images, config.seed
+    )
+    save_figures(make_figures(pipeline, images, config.num_inference_steps, swap_grid=True), Path(config.output_dir))
+    print(f"pictures: {config.output_dir}")
+
+
+if __name__ == "__main__":
+    run_script(main)
