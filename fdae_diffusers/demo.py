@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .arguments import parse_config, run_script
 from .data import ImageDataset, load_image_dataset
-from .pipeline_fdae import load_pipeline
+from .loading import load_pipeline
 from .training.figures import make_figures, pick_images, save_figures
 
 

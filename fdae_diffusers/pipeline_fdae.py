@@ -15,10 +15,8 @@ import torch
 from diffusers import DiffusionPipeline, EDMEulerScheduler
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from huggingface_hub.errors import HTTPError
 
 from .codes import Concepts, FDAECodes
-from .errors import FDAEError
 from .hub import explain_loading_error
 from .image_processing import ImageInput, to_output, to_pixel_values
 from .models import CMFNet, FDAEUNet2DModel
@@ -249,20 +247,3 @@ class FDAEPipeline(DiffusionPipeline):
         if latents.shape not in (shape, (1, *shape[1:])):
             raise ValueError(f"latents must have shape {shape} or {(1, *shape[1:])}, not {tuple(latents.shape)}")
         return latents.to(self._execution_device, torch.float32).expand(shape)
-
-
-def load_pipeline(model: str, device: str | None = None) -> FDAEPipeline:
-    """Load a pipeline for a script: to the best device there is, and whatever goes wrong in one line.
-
-    Args:
-        model: Folder or Hub id.
-        device: ``"cuda"``, ``"cpu"`` or another; the best there is by default.
-
-    Raises:
-        FDAEError: If the model cannot be loaded.
-    """
-    try:
-        pipeline = FDAEPipeline.from_pretrained(model)
-    except (OSError, ValueError, HTTPError) as error:
-        raise FDAEError(f"cannot load the model {model!r}: {str(error).strip().splitlines()[0]}") from error
-    return pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

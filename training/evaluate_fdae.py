@@ -18,9 +18,9 @@ from fdae_diffusers.data import RENDERED_SHAPES3D, Benchmark, ImageDataset, get_
 from fdae_diffusers.encoding import encode_dataset
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.files import whole_file
+from fdae_diffusers.loading import load_pipeline
 from fdae_diffusers.metrics import evaluate_codes
 from fdae_diffusers.metrics.evaluation import METRICS
-from fdae_diffusers.pipeline_fdae import load_pipeline
 from fdae_diffusers.training.model_card import METRICS_FILE, TRAINING_FILE, write_model_card
 
 
@@ -94,7 +94,9 @@ def load_benchmark(name: str, path: str | None, size: int) -> tuple[ImageDataset
     benchmark: Benchmark = get_benchmark("shapes3d" if name == RENDERED_SHAPES3D else name)
     source = RENDERED_SHAPES3D if name == RENDERED_SHAPES3D else path or benchmark.hub_id
     if source is None:
-        raise FDAEError(f"{name} is not on the Hub as parquet: make a folder with training/convert_dataset.py, name it as dataset_path")
+        raise FDAEError(
+            f"{name} is not on the Hub as parquet: name a folder that training/convert_dataset.py made as dataset_path"
+        )
     dataset = load_image_dataset(source, size=size)
     return ImageDataset(dataset, size, image_column=benchmark.image_column), benchmark.read_factors(dataset)
 

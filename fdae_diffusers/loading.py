@@ -1,0 +1,24 @@
+"""Load a trained model for a script."""
+
+import torch
+from huggingface_hub.errors import HTTPError
+
+from .errors import FDAEError
+from .pipeline_fdae import FDAEPipeline
+
+
+def load_pipeline(model: str, device: str | None = None) -> FDAEPipeline:
+    """Load a pipeline to the best device there is; whatever goes wrong is told in one line.
+
+    Args:
+        model: Folder or Hub id.
+        device: ``"cuda"``, ``"cpu"`` or another; the best there is by default.
+
+    Raises:
+        FDAEError: If the model cannot be loaded.
+    """
+    try:
+        pipeline = FDAEPipeline.from_pretrained(model)
+    except (OSError, ValueError, HTTPError) as error:
+        raise FDAEError(f"cannot load the model {model!r}: {str(error).strip().splitlines()[0]}") from error
+    return pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
