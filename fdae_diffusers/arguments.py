@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
@@ -46,7 +46,7 @@ def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None)
     known, _ = config_parser.parse_known_args(argv)
     if known.config is not None:
         # As flags ahead of the real ones, the file's values go through the same types and checks, and are overridden.
-        argv = _yaml_as_flags(Path(known.config), parser) + argv
+        argv = _yaml_as_flags(Path(known.config), get_type_hints(config_class)) + argv
     _, unknown = parser.parse_known_args(argv)
     if unknown:
         parser.error(f"unknown flag {unknown[0]}")
@@ -57,12 +57,15 @@ def run_script(main: Callable[[], Any]) -> None:
     """Run a script's main function; a user's mistake ends it with one line and exit status 2, not a traceback."""
     try:
         main()
-    except (FDAEError, FileNotFoundError, PermissionError) as error:
+    except (FDAEError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
-def _yaml_as_flags(path: Path, parser: _Parser) -> list[str]:
+def _yaml_as_flags(path: Path, keys: dict[str, Any]) -> list[str]:
     try:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -73,12 +76,13 @@ def _yaml_as_flags(path: Path, parser: _Parser) -> list[str]:
         raise FDAEError(f"{path} must map names of flags to values")
     flags: list[str] = []
     for key, value in values.items():
-        if f"--{key}" not in parser._option_string_actions:
+        if key not in keys:
             raise FDAEError(f"{path} has an unknown key {key!r} (--help lists the flags)")
-        if isinstance(value, dict):
-            flags += [f"--{key}", json.dumps(value)]
-        elif isinstance(value, list):
+        if value is False and keys[key] is not bool:
+            value = "no"  # which YAML reads as False
+        if isinstance(value, list):
             flags += [f"--{key}", *map(str, value)]
         elif value is not None:
-            flags += [f"--{key}", str(value)]
+            # One token, so that a negative number is no flag.
+            flags.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
     return flags

@@ -1,12 +1,14 @@
 """Latent codes of a batch of images: f = [f^c_1 .. f^c_N, f^m_1 .. f^m_N] (FDAE paper, section 3.1)."""
 
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 
-Concepts = Sequence[int] | Literal["all"]
+Concepts = int | Sequence[int] | Literal["all"]
 
 
 @dataclass
@@ -43,8 +45,8 @@ class FDAECodes:
 
     def __getitem__(self, index: int | slice | Sequence[int] | torch.Tensor) -> "FDAECodes":
         """Codes of some images of the batch; an integer keeps a batch of one."""
-        if isinstance(index, int):
-            index = [index]
+        if isinstance(index, int | np.integer):
+            index = [int(index)]
         return self._map(lambda codes: codes[index])
 
     def to(self, *args, **kwargs) -> "FDAECodes":
@@ -64,8 +66,8 @@ class FDAECodes:
 
         Args:
             other: Where the codes come from: as many images, or one image for all.
-            content: Concepts whose content code is taken, or ``"all"``.
-            mask: Concepts whose mask code is taken, or ``"all"``.
+            content: Concept(s) whose content code is taken, or ``"all"``.
+            mask: Concept(s) whose mask code is taken, or ``"all"``.
 
         Returns:
             New codes; neither batch is changed.
@@ -81,7 +83,7 @@ class FDAECodes:
         swapped_mask = self.mask
         if self.mask is not None and other.mask is not None:
             swapped_mask = self._take(self.mask, other.mask, mask)
-        elif len(mask):
+        elif self._indices(mask):
             raise ValueError("these codes have no mask codes to swap: the model has a single concept")
         return FDAECodes(self._take(self.content, other.content, content), swapped_mask)
 
@@ -93,15 +95,23 @@ class FDAECodes:
         return FDAECodes(torch.cat([codes.content for codes in batches]), torch.cat(masks) if masks else None)
 
     def _take(self, codes: torch.Tensor, other: torch.Tensor, concepts: Concepts) -> torch.Tensor:
-        indices = list(range(self.num_concepts)) if concepts == "all" else list(concepts)
-        for index in indices:
-            if not (isinstance(index, int) and 0 <= index < self.num_concepts):
-                raise ValueError(
-                    f"there is no concept {index!r}: this model has concepts 0 to {self.num_concepts - 1}"
-                )
+        indices = self._indices(concepts)
         taken = codes.clone()
         taken[:, indices] = other[:, indices].to(taken)
         return taken
+
+    def _indices(self, concepts: Concepts) -> list[int]:
+        if concepts == "all":
+            return list(range(self.num_concepts))
+        if isinstance(concepts, int | np.integer):
+            concepts = [int(concepts)]
+        try:
+            indices = [operator.index(concept) for concept in concepts]
+        except TypeError:
+            indices = [-1]
+        if not all(0 <= index < self.num_concepts for index in indices):
+            raise ValueError(f"there is no concept {concepts!r}: this model has concepts 0 to {self.num_concepts - 1}")
+        return indices
 
     def _map(self, function) -> "FDAECodes":
         return FDAECodes(function(self.content), None if self.mask is None else function(self.mask))

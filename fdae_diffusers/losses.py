@@ -54,7 +54,7 @@ def content_decorrelation_loss(content_codes: torch.Tensor, reduction: Reduction
     if reduction == "paper" and batch_size < 2:
         raise ValueError('content_decorrelation_loss(reduction="paper") needs a batch of at least 2 images')
 
-    codes = F.normalize(content_codes - content_codes.mean(dim=0), dim=-1)  # (B, N, d_c)
+    codes = F.normalize(content_codes.float() - content_codes.float().mean(dim=0), dim=-1)  # (B, N, d_c)
     correlation = torch.einsum("bnd,bmd->nm", codes, codes).abs()  # (N, N), summed over the batch
     off_diagonal = correlation.sum() - correlation.diagonal().sum()
     if reduction == "paper":
@@ -76,6 +76,7 @@ def mask_entropy_loss(masks: torch.Tensor, reduction: Reduction = "released") ->
         ValueError: If the reduction is unknown.
     """
     _check_reduction(reduction)
+    masks = masks.float()  # 1e-20 is zero in half precision
     entropy = -(masks * torch.log(masks + 1e-20)).sum(dim=1).mean()
     return entropy / masks.shape[1] if reduction == "paper" else entropy
 

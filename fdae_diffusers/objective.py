@@ -6,11 +6,10 @@
 One module owns both networks, so that one distributed wrapper covers both.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from diffusers import EDMEulerScheduler
-from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
@@ -18,8 +17,7 @@ from .losses import Reduction, content_decorrelation_loss, mask_entropy_loss, re
 from .models import CMFNet, FDAEUNet2DModel
 
 
-@dataclass
-class FDAEObjectiveOutput(BaseOutput):
+class FDAEObjectiveOutput(NamedTuple):
     """The loss of a batch and its parts, all scalars; the parts are before their weights."""
 
     loss: torch.Tensor
@@ -80,9 +78,10 @@ class FDAEObjective(nn.Module):
         factors = self.encoder(pixel_values)
         denoised = self.denoise(pixel_values + sigma * noise, sigma, factors.condition_map)  # (B, 3, H, W)
 
-        l_rec = reconstruction_loss(denoised, pixel_values, sigma, self.scheduler.config.sigma_data).mean()
-        l_cd = content_decorrelation_loss(factors.content_codes, self.reduction)
-        l_me = mask_entropy_loss(factors.masks, self.reduction)
+        with torch.autocast(pixel_values.device.type, enabled=False):  # the losses are taken in float32
+            l_rec = reconstruction_loss(denoised, pixel_values, sigma, self.scheduler.config.sigma_data).mean()
+            l_cd = content_decorrelation_loss(factors.content_codes, self.reduction)
+            l_me = mask_entropy_loss(factors.masks, self.reduction)
         loss = l_rec + self.content_decorrelation_weight * l_cd + self.mask_entropy_weight * l_me
         return FDAEObjectiveOutput(loss, l_rec, l_cd, l_me)
 

@@ -6,7 +6,7 @@ E and D_M run once per call; only the U-Net runs at every step of the sampler.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from .codes import Concepts, FDAECodes
 from .hub import explain_loading_error
 from .image_processing import ImageInput, to_output, to_pixel_values
-from .models import CMFNet, FDAEUNet2DModel
+from .models import CMFNet, FDAEUNet2DModel, check_networks
 
 Generators = torch.Generator | list[torch.Generator] | None
 Images = Any  # what output_type says: a list of PIL images, an array (B, H, W, 3) or a tensor (B, 3, H, W)
@@ -49,7 +49,8 @@ class FDAEPipeline(DiffusionPipeline):
 
     Args:
         unet: The generator.
-        encoder: CMFNet, image encoder E and mask decoder D_M.
+        encoder: CMFNet, image encoder E and mask decoder D_M, in evaluation mode as `from_pretrained` loads it:
+            otherwise its batch normalisation makes an image's codes depend on its neighbours.
         scheduler: Any EDM scheduler; :class:`~fdae_diffusers.EDMHeunScheduler` is the paper's sampler.
 
     Raises:
@@ -57,7 +58,7 @@ class FDAEPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "encoder->unet"
-    _callback_tensor_inputs = ("latents",)
+    _callback_tensor_inputs = ("latents", "condition_map")
 
     unet: FDAEUNet2DModel
     encoder: CMFNet
@@ -65,11 +66,7 @@ class FDAEPipeline(DiffusionPipeline):
 
     def __init__(self, unet: FDAEUNet2DModel, encoder: CMFNet, scheduler: EDMEulerScheduler):
         super().__init__()
-        for key in ("condition_channels", "sample_size"):
-            if unet.config[key] != encoder.config[key]:
-                raise ValueError(
-                    f"unet and encoder do not belong together: {key} is {unet.config[key]} and {encoder.config[key]}"
-                )
+        check_networks(unet, encoder)
         self.register_modules(unet=unet, encoder=encoder, scheduler=scheduler)
 
     @classmethod
@@ -115,6 +112,7 @@ class FDAEPipeline(DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: Callable[[Any, int, torch.Tensor, dict], dict] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> Any:
         """Reconstruct images, or decode codes.
 
@@ -126,20 +124,26 @@ class FDAEPipeline(DiffusionPipeline):
             latents: Starting noise (B, 3, H, W) or (1, 3, H, W), standard normal, instead of drawing it.
             output_type: ``"pil"``, ``"np"`` or ``"pt"``.
             return_dict: Return an output object instead of the tuple (images, masks, codes).
-            callback_on_step_end: Called after each step with (pipeline, step, timestep, {"latents": ...}); returns the
-                dictionary, in which it may replace the latents.
+            callback_on_step_end: Called after each step with (pipeline, step, timestep, tensors by name); returns the
+                dictionary, in which it may replace them.
+            callback_on_step_end_tensor_inputs: What it is given: ``"latents"``, ``"condition_map"``.
 
         Returns:
             :class:`FDAEPipelineOutput`.
 
         Raises:
-            ValueError: If not exactly one of ``image`` and ``codes`` is given, the latents do not fit, or the output
-                type is unknown.
+            ValueError: If not exactly one of ``image`` and ``codes`` is given, the codes are another model's, the
+                latents do not fit, or an output type or tensor input is unknown.
         """
         if (image is None) == (codes is None):
             raise ValueError("give either images to reconstruct or codes to decode")
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f'output_type must be "pil", "np" or "pt", not {output_type!r}')
+        if not set(callback_on_step_end_tensor_inputs) <= set(self._callback_tensor_inputs):
+            raise ValueError(
+                f"callback_on_step_end_tensor_inputs must be among {self._callback_tensor_inputs}, "
+                f"not {tuple(callback_on_step_end_tensor_inputs)}"
+            )
         if image is not None:
             codes = self.encode(image)
         assert codes is not None
@@ -156,7 +160,10 @@ class FDAEPipeline(DiffusionPipeline):
                 # The sampler works in float32: with sigma up to 80, half precision would show.
                 sample = self.scheduler.step(output.float(), timestep, sample, generator=generator).prev_sample
                 if callback_on_step_end is not None:
-                    sample = callback_on_step_end(self, i, timestep, {"latents": sample}).get("latents", sample)
+                    tensors = {"latents": sample, "condition_map": condition_map}
+                    given = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
+                    tensors.update(callback_on_step_end(self, i, timestep, given))
+                    sample, condition_map = tensors["latents"], tensors["condition_map"]
                 progress_bar.update()
 
         images = to_output(sample, output_type)
@@ -223,6 +230,7 @@ class FDAEPipeline(DiffusionPipeline):
                 self(
                     codes=grid_codes[start : start + batch_size],
                     num_inference_steps=num_inference_steps,
+                    generator=generator,
                     latents=latents,
                     output_type="pt",
                 ).images

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import FDAEError
-from .models import CMFNet, FDAEUNet2DModel
+from .models import CMFNet, FDAEUNet2DModel, check_networks
 
 _TINY_ENCODER: dict[str, Any] = {
     "content_dim": 16,
@@ -88,9 +88,11 @@ def build_models(
         raise FDAEError(f"unknown preset {preset!r}: use one of {', '.join(PRESETS)}")
     unet_config, encoder_config = PRESETS[preset]
     try:
-        return (
+        networks = (
             FDAEUNet2DModel(**{**unet_config, **(unet or {})}),
             CMFNet(**{**encoder_config, **(encoder or {})}),
         )
+        check_networks(*networks)
     except (TypeError, ValueError) as error:
         raise FDAEError(f"cannot build the networks of preset {preset!r}: {error}") from error
+    return networks

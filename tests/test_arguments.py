@@ -26,6 +26,8 @@ def write(path, text):
 def test_file_sets_values_and_flags_override_them(tmp_path):
     file = write(tmp_path / "c.yaml", "name: file\ncount: 3\nrate: 1e-3\nloud: true\nnames: [p, q]\nkind: y\n")
     assert parse_config(Settings, ["--config", file]) == Settings("file", 3, 1e-3, True, "y", ["p", "q"])
+    negative = write(tmp_path / "n.yaml", "rate: -1e-5\nname: no\n")  # YAML reads "no" as False
+    assert parse_config(Settings, ["--config", negative]) == Settings("no", rate=-1e-5)
     assert parse_config(Settings, ["--count", "4", "--config", file, "--loud", "false"]) == Settings(
         "file", 4, 1e-3, False, "y", ["p", "q"]
     )
@@ -54,6 +56,7 @@ def test_wrong_flags_are_one_line(argv, message):
     ("text", "message"),
     [
         ("cuont: 3", "unknown key 'cuont'"),
+        ("help: 1", "unknown key 'help'"),
         ("count: three", "--count.*three"),
         ("- a\n- b", "must map"),
         ("name: [", "not valid YAML"),

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -35,6 +36,13 @@ def test_one_image_gives_its_codes_to_a_whole_batch():
     a, b = make_codes(), make_codes(batch_size=1, seed=1)
     swapped = a.swap(b, content=[1])
     assert torch.equal(swapped.content[:, 1], b.content[:, 1].expand(3, -1))
+
+
+def test_one_concept_may_be_a_number_of_any_kind():
+    a, b = make_codes(seed=0), make_codes(seed=1)
+    for concept in (2, np.int64(2), [np.int64(2)], torch.tensor([2])):
+        assert torch.equal(a.swap(b, content=concept).content, a.swap(b, content=[2]).content)
+    assert torch.equal(a[np.int64(1)].content, a[1].content)
 
 
 def test_indexing_and_joining_are_inverse():

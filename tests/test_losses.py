@@ -55,6 +55,18 @@ def test_entropy_is_zero_for_hard_and_log_n_for_uniform_masks():
     assert mask_entropy_loss(uniform, "paper").item() == pytest.approx(math.log(4) / 4)
 
 
+def test_losses_do_not_suffer_in_half_precision():
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.rand(2, 4, 3, 3, generator=generator).softmax(1)
+    masks[:, 0] = 0
+    codes = torch.randn(8, 3, 5, generator=generator)
+    for dtype in (torch.float16, torch.bfloat16):
+        torch.testing.assert_close(mask_entropy_loss(masks.to(dtype)), mask_entropy_loss(masks), atol=1e-2, rtol=0)
+        torch.testing.assert_close(
+            content_decorrelation_loss(codes.to(dtype)), content_decorrelation_loss(codes), atol=1e-3, rtol=0
+        )
+
+
 def test_entropy_has_finite_gradients_at_hard_masks():
     masks = torch.zeros(1, 2, 2, 2)
     masks[:, 0] = 1

@@ -1,14 +1,14 @@
 import json
 
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import HfApi, ModelCard, RepoUrl
 from test_training import config_for
 
 from fdae_diffusers import FDAEPipeline
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.training import train
 from fdae_diffusers.training.model_card import write_model_card
-from fdae_diffusers.training.publishing import publish
+from training.push_to_hub import UploadConfig, push
 
 SCORES = {
     "dataset": "shapes3d-rendered",
@@ -38,7 +38,10 @@ def test_card_tells_settings_and_that_nothing_was_measured_yet(run):
 
 def test_scores_stand_in_the_card_and_in_its_metadata(run):
     (run / "metrics.json").write_text(json.dumps(SCORES))
-    card = ModelCard.load(write_model_card(run, "org/fdae-micro"))
+    record = (run / "training.json").read_text()
+    (run / "training.json").write_text(json.dumps({**json.loads(record), "model_id": "org/fdae-micro"}))
+    card = ModelCard.load(write_model_card(run))
+    (run / "training.json").write_text(record)
     (run / "metrics.json").unlink()
     assert "| DCI disentanglement | 0.876 |" in card.content
     assert "| MIG | 0.432 |" in card.content
@@ -51,7 +54,9 @@ def test_scores_stand_in_the_card_and_in_its_metadata(run):
 
 def test_published_files_are_the_model_and_nothing_else(run, tmp_path):
     target = tmp_path / "upload"
-    publish(run, "org/fdae-micro", dry_run_dir=target)
+    (run / "attention.png").write_bytes(b"")
+    push(UploadConfig(model=str(run), repo_id="org/fdae-micro", dry_run_dir=str(target)))
+    assert 'from_pretrained("org/fdae-micro")' in (target / "README.md").read_text()
     assert isinstance(FDAEPipeline.from_pretrained(target), FDAEPipeline)
     assert sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()) == [
         "README.md",
@@ -67,14 +72,36 @@ def test_published_files_are_the_model_and_nothing_else(run, tmp_path):
         "unet/diffusion_pytorch_model.safetensors",
     ]
     with pytest.raises(FDAEError, match="exists"):
-        publish(run, "org/fdae-micro", dry_run_dir=target)
+        push(UploadConfig(model=str(run), repo_id="org/fdae-micro", dry_run_dir=str(target)))
+    with pytest.raises(FDAEError, match="no output folder"):
+        push(UploadConfig(model=str(tmp_path), repo_id="org/fdae-micro"))
+
+
+def test_push_creates_the_repository_and_uploads_one_commit(run, monkeypatch):
+    calls = []
+
+    def create_repo(self, repo_id, **options):
+        calls.append(("create", repo_id, options["private"]))
+        return RepoUrl(f"https://huggingface.co/me/{repo_id}")
+
+    def upload_folder(self, **options):
+        calls.append(("upload", options["repo_id"], "checkpoint-3" in options["allow_patterns"]))
+
+    monkeypatch.setattr(HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
+    assert push(UploadConfig(model=str(run), repo_id="fdae-micro", private=True)) == "me/fdae-micro"
+    assert calls == [("create", "fdae-micro", True), ("upload", "me/fdae-micro", False)]
+    assert 'from_pretrained("me/fdae-micro")' in (run / "README.md").read_text()
 
 
 def test_pushing_without_a_login_is_refused_before_training(tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.HfApi.whoami", lambda self: (_ for _ in ()).throw(OSError("no token")))
+    def create_repo(self, repo_id, **options):
+        raise OSError("no token")
+
+    monkeypatch.setattr(HfApi, "create_repo", create_repo)
     with pytest.raises(FDAEError, match=r"no token.*hf auth login"):
         train(config_for(tmp_path / "run", push_to_hub=True))
-    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_dry_run_of_a_push_needs_no_login(tmp_path):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from conftest import MICRO_ENCODER, MICRO_UNET
 
-from fdae_diffusers import CMFNet, FDAEUNet2DModel
+from fdae_diffusers import CMFNet, FDAECodes, FDAEUNet2DModel
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.models.mask_decoder import MaskDecoder
 from fdae_diffusers.presets import PRESETS, build_models
@@ -32,6 +32,7 @@ def test_presets_build_networks_that_belong_together(preset):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        ({"unet": {"condition_channels": 8}}, "do not belong together"),
         ({"encoder": {"num_concepts": 0}}, "num_concepts must be at least 1"),
         ({"unet": {"sample_size": 30}}, "multiple of 4"),
         ({"encoder": {"mask_decoder_size": 10}}, "multiple of 4"),
@@ -75,11 +76,19 @@ def test_mask_codes_do_not_touch_content_nor_content_codes_masks():
     assert torch.equal(encoder.decode_masks(swapped), encoder.decode_masks(codes))
 
 
+def test_codes_of_another_model_are_refused():
+    encoder = CMFNet(**MICRO_ENCODER)
+    codes = encoder.encode(torch.rand(2, 3, 16, 16))
+    for other in (FDAECodes(codes.content), FDAECodes(codes.content[:, :2], codes.mask[:, :2])):
+        with pytest.raises(ValueError, match="codes of another model"):
+            encoder.decode_masks(other)
+
+
 def test_paper_and_released_mask_decoders_differ_in_the_norms_before_upsampling():
     arguments = {"mask_dim": 80, "sample_size": 64, "mask_size": 64, "norm_num_groups": 32}
     channels = (384, 384, 256, 128, 64)
-    released = MaskDecoder(block_out_channels=channels, norm_before_upsample="released", **arguments)
-    paper = MaskDecoder(block_out_channels=channels, norm_before_upsample="paper", **arguments)
+    released = MaskDecoder(block_out_channels=channels, norm="released", **arguments)
+    paper = MaskDecoder(block_out_channels=channels, norm="paper", **arguments)
     assert count_parameters(released) - count_parameters(paper) == 2 * (384 + 256 + 128)
     assert paper(torch.randn(2, 3, 80)).shape == (2, 3, 64, 64)
 

@@ -4,6 +4,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
 from conftest import micro_pipeline
 from diffusers import DiffusionPipeline, EDMDPMSolverMultistepScheduler, EDMEulerScheduler
 
@@ -126,6 +127,47 @@ def test_callback_sees_and_replaces_latents(pipeline, images):
     output = pipeline(images, num_inference_steps=2, output_type="pt", callback_on_step_end=stop_noise)
     assert steps == [0, 1, 2]  # Heun: 2n - 1 network calls
     assert torch.equal(output.images, torch.full_like(output.images, 0.5))
+
+
+def test_callback_is_given_what_it_asks_for(pipeline, images):
+    def no_condition(pipe, step, timestep, tensors):
+        assert list(tensors) == ["condition_map"]
+        return {"condition_map": torch.zeros_like(tensors["condition_map"])}
+
+    options = {"num_inference_steps": 2, "output_type": "pt", "callback_on_step_end": no_condition}
+    names = {"callback_on_step_end_tensor_inputs": ["condition_map"]}
+    changed = pipeline(images, generator=seeded(), **options, **names).images
+    assert not torch.equal(
+        changed, pipeline(images, generator=seeded(), **{**options, "callback_on_step_end": None}).images
+    )
+    with pytest.raises(ValueError, match="tensor_inputs must be among"):
+        pipeline(images, **options, callback_on_step_end_tensor_inputs=["masks"])
+
+
+def test_churn_is_repeatable_with_a_generator(pipeline, images):
+    pipeline.scheduler = EDMHeunScheduler(s_churn=10.0)
+    draws = [
+        pipeline.swap_grid(images[:2], num_inference_steps=3, generator=seeded(i), output_type="pt") for i in (0, 0, 1)
+    ]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+def test_hooks_of_the_encoder_run_for_every_call(pipeline, images):
+    # What model offloading relies on: the encoder is moved to the device by a hook on its methods, not on forward only.
+    class Count(ModelHook):
+        calls = 0
+
+        def pre_forward(self, module, *args, **kwargs):
+            self.calls += 1
+            return args, kwargs
+
+    count = Count()
+    add_hook_to_module(pipeline.encoder, count)
+    codes = pipeline.encode(images)
+    assert count.calls == 1
+    pipeline.decode_masks(codes)
+    assert count.calls == 2
 
 
 @pytest.mark.parametrize("scheduler_class", [EDMEulerScheduler, EDMDPMSolverMultistepScheduler])

@@ -4,13 +4,15 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from accelerate import Accelerator
 from conftest import MICRO_ENCODER, MICRO_UNET
 from safetensors.torch import load_file
 
-from fdae_diffusers import FDAEPipeline
+from fdae_diffusers import FDAEObjectiveOutput, FDAEPipeline
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.training import TrainingConfig, train
 from fdae_diffusers.training.checkpoints import find_checkpoint, list_checkpoints
+from fdae_diffusers.training.meter import LossMeter
 
 
 def config_for(output_dir, **settings) -> TrainingConfig:
@@ -97,13 +99,84 @@ def test_resume_equals_uninterrupted_run(tmp_path, stop, accumulation):
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
     output_dir = train(config_for(tmp_path / "run", checkpointing_steps=2, checkpoints_total_limit=2))
     assert [path.name for path in list_checkpoints(output_dir)] == ["checkpoint-4", "checkpoint-6"]
-    assert find_checkpoint(output_dir, "latest").name == "checkpoint-6"
+    latest = find_checkpoint(config_for(output_dir, resume_from_checkpoint="latest"))
+    assert latest.name == "checkpoint-6"
 
 
 def test_unfinished_checkpoints_are_not_resumed_from(tmp_path):
-    (tmp_path / "checkpoint-10").mkdir()
-    (tmp_path / "checkpoint-20.unfinished").mkdir()
-    assert find_checkpoint(tmp_path, "latest").name == "checkpoint-10"
+    output_dir = train(config_for(tmp_path / "run", checkpointing_steps=3))
+    (output_dir / "checkpoint-20.unfinished").mkdir()
+    assert find_checkpoint(config_for(output_dir, resume_from_checkpoint="latest")).name == "checkpoint-6"
+
+
+def test_new_run_does_not_mix_with_the_checkpoints_of_another(tmp_path):
+    output_dir = train(config_for(tmp_path / "run", checkpointing_steps=3))
+    with pytest.raises(FDAEError, match="checkpoints of another run"):
+        train(config_for(output_dir, seed=5))
+    assert [path.name for path in list_checkpoints(output_dir)] == ["checkpoint-3", "checkpoint-6"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_batch_size": 4}, "train_batch_size=8"),
+        ({"num_concepts": 4}, "encoder="),
+        ({"seed": 1}, "seed=0"),
+        ({"max_train_steps": 3}, "past max_train_steps=3"),
+    ],
+)
+def test_resuming_with_other_settings_is_refused(tmp_path, changes, message):
+    output_dir = train(config_for(tmp_path / "run", checkpointing_steps=6))
+    with pytest.raises(FDAEError, match=message):
+        train(config_for(output_dir, resume_from_checkpoint="latest", **changes))
+
+
+def test_validation_and_workers_leave_training_unchanged(tmp_path):
+    train(config_for(tmp_path / "plain"))
+    train(config_for(tmp_path / "validated", validation_steps=1, dataloader_num_workers=1))
+    assert_same_weights(tmp_path / "plain", tmp_path / "validated")
+
+
+def test_bf16_training_stays_close_to_float32(tmp_path):
+    for precision in ("no", "bf16"):
+        train(config_for(tmp_path / precision, mixed_precision=precision, logging_steps=1, report_to="tensorboard"))
+    one, other = weights(tmp_path / "no"), weights(tmp_path / "bf16")
+    assert all(value.dtype != torch.bfloat16 for value in other.values())
+    for name in one:
+        torch.testing.assert_close(one[name].float(), other[name].float(), atol=0.05, rtol=0.05)
+
+
+def test_warm_up_schedule_and_clipping_take_effect(tmp_path):
+    train(config_for(tmp_path / "plain"))
+    for name, settings in {
+        "warm": {"lr_warmup_steps": 100},
+        "clipped": {"max_grad_norm": 1e-6},
+        "cosine": {"lr_scheduler": "cosine"},
+    }.items():
+        train(config_for(tmp_path / name, **settings))
+        with pytest.raises(AssertionError):
+            assert_same_weights(tmp_path / "plain", tmp_path / name)
+
+
+def test_gradient_checkpointing_gives_the_same_weights(tmp_path):
+    train(config_for(tmp_path / "plain"))
+    train(config_for(tmp_path / "checkpointed", gradient_checkpointing=True))
+    assert_same_weights(tmp_path / "plain", tmp_path / "checkpointed")
+
+
+def test_logged_losses_are_means_over_the_interval():
+    meter = LossMeter(Accelerator())
+    for value in (1.0, 2.0, 6.0):
+        meter.add(FDAEObjectiveOutput(*(torch.tensor(value * k) for k in (1, 2, 3, 4))))
+    assert list(meter.pop_means(step=3).values()) == [3, 6, 9, 12]
+    meter.add(FDAEObjectiveOutput(*[torch.tensor(7.0)] * 4))
+    assert meter.pop_means(step=4)["loss"] == 7
+
+
+def test_output_that_cannot_be_written_is_refused_before_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FDAEError, match="cannot write to output_dir"):
+        train(config_for(tmp_path / "file"))
 
 
 @pytest.mark.parametrize("name", ["latest", "checkpoint-5", "weights"])

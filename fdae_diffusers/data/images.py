@@ -9,7 +9,7 @@ from typing import Any, Literal
 import datasets
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import FDAEError
 from ..image_processing import to_pixel_values
@@ -107,7 +107,10 @@ def _is_image(value: Any) -> bool:
 def _decode(value: dict[str, Any]) -> Image.Image:
     """Decode an undecoded value of an image column."""
     data = Path(value["path"]).read_bytes() if value["bytes"] is None else value["bytes"]
-    image = Image.open(io.BytesIO(data))
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise FDAEError("it is no image of a known format") from None
     image.load()
     return image
 

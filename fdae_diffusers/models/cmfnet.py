@@ -12,6 +12,7 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 from ..codes import FDAECodes
@@ -98,9 +99,10 @@ class CMFNet(ModelMixin, ConfigMixin):
                 block_out_channels=tuple(mask_decoder_channels),
                 mask_size=mask_decoder_size or sample_size,
                 norm_num_groups=norm_num_groups,
-                norm_before_upsample=mask_decoder_norm,
+                norm=mask_decoder_norm,
             )
 
+    @apply_forward_hook
     def encode(self, pixel_values: torch.Tensor) -> FDAECodes:
         """Encode images (B, 3, H, W) in [-1, 1] to :class:`~fdae_diffusers.FDAECodes`: E and the two heads only."""
         features = self.image_encoder(pixel_values)  # (B, feature_dim)
@@ -110,17 +112,35 @@ class CMFNet(ModelMixin, ConfigMixin):
             return FDAECodes(content_codes)
         return FDAECodes(content_codes, self.mask_head(features).unflatten(1, (num_concepts, -1)))
 
+    @apply_forward_hook
     def decode_masks(self, codes: FDAECodes) -> torch.Tensor:
-        """Decode masks (B, N, H, W), a softmax over the N concepts at every pixel (eq. 4); ones if N is 1."""
+        """Decode masks (B, N, H, W), a softmax over the N concepts at every pixel (eq. 4); ones if N is 1.
+
+        Raises:
+            ValueError: If the codes are those of another model.
+        """
+        self._check_codes(codes)
         if self.mask_decoder is None or codes.mask is None:
             size = self.config.sample_size
             return codes.content.new_ones(len(codes), 1, size, size)
         return self.mask_decoder(codes.mask).softmax(dim=1)  # (B, N, H, W)
 
+    @apply_forward_hook
     def condition_map(self, content_codes: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Spread content codes (B, N, d_c) over masks (B, N, H, W): condition map (B, d_F, H, W), eq. 5-6."""
         adjusted = [adjust(code) for adjust, code in zip(self.adjust, content_codes.unbind(1), strict=True)]
         return torch.einsum("bnhw,bnf->bfhw", masks, torch.stack(adjusted, dim=1))
+
+    def _check_codes(self, codes: FDAECodes) -> None:
+        config = self.config
+        expected = {"content": (config.num_concepts, config.content_dim)}
+        if self.mask_decoder is not None:
+            expected["mask"] = (config.num_concepts, config.mask_dim)
+        given = {"content": tuple(codes.content.shape[1:])}
+        if codes.mask is not None:
+            given["mask"] = tuple(codes.mask.shape[1:])
+        if given != expected:
+            raise ValueError(f"codes of another model: this one has (N, d) = {expected}, these have {given}")
 
     def forward(self, pixel_values: torch.Tensor, return_dict: bool = True) -> CMFNetOutput | tuple:
         """Factorize images (B, 3, H, W) in [-1, 1] into codes, masks and condition map."""

@@ -3,7 +3,7 @@
     Linear -> reshape -> GroupNorm -> [Upsample x2 -> Conv 3x3 -> GroupNorm -> SiLU] x L -> Conv 3x3 -> 1 channel
 
 The released code differs from the paper's table: it has a GroupNorm before *every* upsampling, not only before the
-first one. ``norm_before_upsample="released"`` (the published weights) and ``"paper"`` name the two.
+first one. ``norm="released"`` (the published weights) and ``"paper"`` name the two.
 """
 
 import itertools
@@ -49,7 +49,7 @@ class MaskDecoder(nn.Module):
         mask_size: Height and width the blocks end at. If smaller than ``sample_size``, the logits are interpolated
             bilinearly, which saves the costliest layers.
         norm_num_groups: Groups of the GroupNorms.
-        norm_before_upsample: ``"released"`` (before every upsampling) or ``"paper"`` (before the first only).
+        norm: ``"released"`` (before every upsampling) or ``"paper"`` (before the first only).
 
     Raises:
         ValueError: If ``mask_size`` cannot be reached by doublings or channels are not a multiple of the groups.
@@ -62,7 +62,7 @@ class MaskDecoder(nn.Module):
         block_out_channels: tuple[int, ...],
         mask_size: int,
         norm_num_groups: int,
-        norm_before_upsample: MaskDecoderNorm = "released",
+        norm: MaskDecoderNorm = "released",
     ):
         super().__init__()
         scale = 2 ** (len(block_out_channels) - 1)
@@ -75,14 +75,14 @@ class MaskDecoder(nn.Module):
             raise ValueError(
                 f"mask_decoder_channels={block_out_channels} must be multiples of {norm_num_groups} (norm_num_groups)"
             )
-        if norm_before_upsample not in ("released", "paper"):
-            raise ValueError(f'norm_before_upsample must be "released" or "paper", not {norm_before_upsample!r}')
+        if norm not in ("released", "paper"):
+            raise ValueError(f'norm must be "released" or "paper", not {norm!r}')
 
         self.first_shape = (block_out_channels[0], mask_size // scale, mask_size // scale)
         self.sample_size = sample_size
         self.linear = nn.Linear(mask_dim, block_out_channels[0] * (mask_size // scale) ** 2)
         self.blocks = nn.ModuleList(
-            MaskDecoderBlock(in_channels, out_channels, norm_num_groups, i == 0 or norm_before_upsample == "released")
+            MaskDecoderBlock(in_channels, out_channels, norm_num_groups, i == 0 or norm == "released")
             for i, (in_channels, out_channels) in enumerate(itertools.pairwise(block_out_channels))
         )
         self.conv_out = nn.Conv2d(block_out_channels[-1], 1, kernel_size=3, padding=1)

@@ -154,8 +154,8 @@ class FDAEUNet2DModel(UNet2DModel):
         sample: torch.Tensor,
         timestep: torch.Tensor | float,
         condition_map: torch.Tensor,
-        class_labels: torch.Tensor | None = None,
         return_dict: bool = True,
+        class_labels: torch.Tensor | None = None,
     ) -> UNet2DOutput | tuple[torch.Tensor]:
         """Predict F (Karras et al. 2022, eq. 7) from a preconditioned sample.
 
@@ -163,8 +163,8 @@ class FDAEUNet2DModel(UNet2DModel):
             sample: (B, in_channels, H, W), the noisy image times c_in.
             timestep: c_noise = ln(sigma) / 4, a number or a tensor of shape () or (B,).
             condition_map: (B, condition_channels, H, W) from :class:`~fdae_diffusers.CMFNet`.
-            class_labels: See `UNet2DModel`.
             return_dict: Return an output object instead of a tuple.
+            class_labels: See `UNet2DModel`.
 
         Returns:
             The output with ``.sample`` (B, out_channels, H, W).

@@ -1,28 +1,32 @@
 """Checkpoints of a training run: written whole or not at all, and the old ones deleted only after."""
 
+import json
 import os
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import Accelerator
 
 from ..errors import FDAEError
+from .config import TrainingConfig
 
+SETTINGS_FILE = "training_config.json"
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
-def save_checkpoint(accelerator: Accelerator, output_dir: Path, step: int, total_limit: int | None = None) -> Path:
-    """Save everything that training goes on from to ``output_dir/checkpoint-STEP``.
+def save_checkpoint(accelerator: Accelerator, config: TrainingConfig, step: int) -> Path:
+    """Save everything that training goes on from, and its settings, to ``output_dir/checkpoint-STEP``.
 
     The folder gets its name only when it is complete, and older checkpoints over the limit are deleted after that.
 
     Args:
         accelerator: The accelerator that prepared the model, optimizer, schedule and data loader.
-        output_dir: Folder of the run.
+        config: The settings of the run.
         step: Optimizer steps done.
-        total_limit: How many checkpoints to keep, all by default.
     """
+    output_dir = Path(config.output_dir)
     path = output_dir / f"checkpoint-{step}"
     unfinished = output_dir / f"checkpoint-{step}.unfinished"
     if accelerator.is_main_process:
@@ -31,10 +35,11 @@ def save_checkpoint(accelerator: Accelerator, output_dir: Path, step: int, total
     accelerator.save_state(str(unfinished))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        (unfinished / SETTINGS_FILE).write_text(json.dumps(asdict(config), indent=2) + "\n")
         shutil.rmtree(path, ignore_errors=True)
         os.replace(unfinished, path)
-        if total_limit is not None:
-            for old in list_checkpoints(output_dir)[:-total_limit]:
+        if config.checkpoints_total_limit is not None:
+            for old in list_checkpoints(output_dir)[: -config.checkpoints_total_limit]:
                 shutil.rmtree(old)
     accelerator.wait_for_everyone()
     return path
@@ -46,26 +51,44 @@ def list_checkpoints(output_dir: Path) -> list[Path]:
 
 
 def checkpoint_step(path: Path) -> int:
-    """Optimizer steps done at a checkpoint, from its folder's name."""
+    """Optimizer steps done at a checkpoint, from its folder's name.
+
+    Raises:
+        FDAEError: If that is no checkpoint's name.
+    """
     match = _NAME.search(path.name)
     if match is None:
         raise FDAEError(f"{path} is not a checkpoint folder: they are called checkpoint-STEP")
     return int(match[1])
 
 
-def find_checkpoint(output_dir: Path, name: str) -> Path:
-    """Resolve ``"latest"`` or a path to a checkpoint folder.
+def find_checkpoint(config: TrainingConfig) -> Path | None:
+    """The checkpoint that a run is to go on from, or ``None`` if it is to start anew.
 
     Raises:
-        FDAEError: If there is none.
+        FDAEError: If there is no such checkpoint, it was made with other settings or is past the last step; or if a
+            new run would mix its checkpoints with those of another one.
     """
-    if name != "latest":
-        path = Path(name)
-        checkpoint_step(path)
-        if not path.is_dir():
-            raise FDAEError(f"there is no checkpoint {path}")
-        return path
+    output_dir, name = Path(config.output_dir), config.resume_from_checkpoint
     checkpoints = list_checkpoints(output_dir)
-    if not checkpoints:
-        raise FDAEError(f"there is no checkpoint in {output_dir} to resume from; leave resume_from_checkpoint out")
-    return checkpoints[-1]
+    if name is None:
+        if checkpoints:
+            raise FDAEError(
+                f"{output_dir} holds checkpoints of another run: go on with resume_from_checkpoint=latest, "
+                "or name another output_dir"
+            )
+        return None
+    if name == "latest":
+        if not checkpoints:
+            raise FDAEError(f"there is no checkpoint in {output_dir} to resume from; leave resume_from_checkpoint out")
+        path = checkpoints[-1]
+    else:
+        path = output_dir / name if (output_dir / name).is_dir() else Path(name)
+    if checkpoint_step(path) > config.max_train_steps:
+        raise FDAEError(f"{path} is past max_train_steps={config.max_train_steps}")
+    try:
+        settings = json.loads((path / SETTINGS_FILE).read_text())
+    except OSError:
+        raise FDAEError(f"there is no complete checkpoint {path}") from None
+    config.check_resumes(settings)
+    return path

@@ -1,6 +1,6 @@
 """TrainingConfig: every setting of a training run, and so every flag and YAML key of ``training/train_fdae.py``."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ..arguments import JSONMapping
@@ -9,6 +9,39 @@ from ..errors import FDAEError
 
 def _setting(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
+
+
+AT_LEAST_ONE = (
+    "max_train_samples",
+    "max_train_steps",
+    "train_batch_size",
+    "gradient_accumulation_steps",
+    "logging_steps",
+    "num_validation_images",
+    "num_inference_steps",
+    "checkpoints_total_limit",
+)
+# What a resumed run may change; all else decides what is learned, and in which order the images come.
+FREE_ON_RESUME = {
+    "cache_dir",
+    "dataloader_num_workers",
+    "gradient_checkpointing",
+    "max_train_steps",
+    "output_dir",
+    "report_to",
+    "logging_steps",
+    "validation_steps",
+    "num_validation_images",
+    "num_inference_steps",
+    "checkpointing_steps",
+    "checkpoints_total_limit",
+    "resume_from_checkpoint",
+    "push_to_hub",
+    "hub_model_id",
+    "hub_private_repo",
+    "hub_dry_run_dir",
+    "license",
+}
 
 
 @dataclass
@@ -54,7 +87,9 @@ class TrainingConfig:
     train_batch_size: int = _setting(32, "Images per process and step.")
     gradient_accumulation_steps: int = _setting(1, "Batches per optimizer step.")
     learning_rate: float = _setting(1e-4, "Learning rate of RAdam.")
-    lr_scheduler: str = _setting("constant_with_warmup", "A schedule of diffusers.optimization.get_scheduler.")
+    lr_scheduler: Literal["constant", "constant_with_warmup", "cosine", "linear", "polynomial"] = _setting(
+        "constant_with_warmup", "A schedule of diffusers.optimization.get_scheduler."
+    )
     lr_warmup_steps: int = _setting(0, "Steps of linear warm-up.")
     max_grad_norm: float | None = _setting(None, "Clip gradients to this norm.")
     gradient_checkpointing: bool = _setting(False, "Recompute the U-Net's activations: less memory, more time.")
@@ -63,7 +98,9 @@ class TrainingConfig:
 
     # --- Output
     output_dir: str = _setting("outputs/fdae", "Folder of the pipeline, its figures, logs and checkpoints.")
-    report_to: str = _setting("tensorboard", "Tracker of accelerate: tensorboard, wandb, ... or none.")
+    report_to: Literal["tensorboard", "wandb", "comet_ml", "mlflow", "none"] = _setting(
+        "tensorboard", "Tracker of accelerate."
+    )
     logging_steps: int = _setting(50, "Steps between logged losses (means over the interval and the processes).")
     validation_steps: int = _setting(5_000, "Steps between pictures of masks and reconstructions; 0: only at the end.")
     num_validation_images: int = _setting(6, "Images in those pictures and the final ones, spread over the data set.")
@@ -84,9 +121,22 @@ class TrainingConfig:
             self.encoder = JSONMapping({**self.encoder, "num_concepts": self.num_concepts})
         if (self.dataset_name is None) == (self.train_data_dir is None):
             raise FDAEError("name the data: either dataset_name or train_data_dir")
-        for name in ("max_train_steps", "train_batch_size", "gradient_accumulation_steps", "logging_steps"):
-            if getattr(self, name) < 1:
-                raise FDAEError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in AT_LEAST_ONE:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise FDAEError(f"{name} must be at least 1, not {value}")
         for name in ("learning_rate", "p_std"):
             if getattr(self, name) <= 0:
                 raise FDAEError(f"{name} must be positive, not {getattr(self, name)}")
+
+    def check_resumes(self, saved: dict[str, Any]) -> None:
+        """Make sure that a run with the saved settings can go on with these.
+
+        Raises:
+            FDAEError: If a setting differs that decides what is learned.
+        """
+        current = asdict(self)
+        changed = [name for name in sorted(current.keys() - FREE_ON_RESUME) if current[name] != saved.get(name)]
+        if changed:
+            differences = ", ".join(f"{name}={saved.get(name)!r}" for name in changed)
+            raise FDAEError(f"cannot resume with other settings; the checkpoint was made with {differences}")

@@ -19,7 +19,7 @@ class LossMeter:
 
     def add(self, output: FDAEObjectiveOutput) -> None:
         """Add the losses of a batch, without waiting for the device."""
-        for name, value in output.items():
+        for name, value in output._asdict().items():
             self._sums[name] = self._sums.get(name, 0) + value.detach()
         self._count += 1
 

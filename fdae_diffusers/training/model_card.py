@@ -27,13 +27,12 @@ SCORES = (
 )
 
 
-def write_model_card(folder: str | Path, model_id: str | None = None) -> Path:
+def write_model_card(folder: str | Path) -> Path:
     """Write ``README.md`` of a pipeline folder, with metadata that the Hub shows as evaluation results.
 
     Args:
         folder: A folder that :func:`~fdae_diffusers.training.train` wrote; ``metrics.json`` of
             ``training/evaluate_fdae.py`` is used if it is there.
-        model_id: Hub id for the example of use, the folder by default.
 
     Raises:
         FileNotFoundError: If the folder has no ``training.json``.
@@ -42,12 +41,12 @@ def write_model_card(folder: str | Path, model_id: str | None = None) -> Path:
     training = json.loads((folder / TRAINING_FILE).read_text())
     scores = json.loads((folder / METRICS_FILE).read_text()) if (folder / METRICS_FILE).exists() else None
     config = training["config"]
-    model_name = (model_id or folder.resolve().name).split("/")[-1]
+    model_id = training["model_id"] or folder.resolve().name
     table = _table(scores) if scores else []
     card = ModelCard.from_template(
-        _card_data(model_name, config, scores, table),
+        _card_data(model_id.split("/")[-1], config, scores, table),
         template_path=str(Path(__file__).with_name("model_card.md")),
-        model_id=model_id or str(folder),
+        model_id=model_id,
         config=config,
         rendered=config["dataset_name"] == RENDERED_SHAPES3D,
         dataset=config["dataset_name"] or config["train_data_dir"],

@@ -8,63 +8,62 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
 from ..errors import FDAEError
+from .model_card import METRICS_FILE, PICTURES, TRAINING_FILE
 
-ALLOWED = ["model_index.json", "README.md", "training.json", "metrics.json", "*.png"]
-ALLOWED += ["unet/*", "encoder/*", "scheduler/*"]
-IGNORED = ["checkpoint-*", "logs/*", "samples/*", ".*"]
+UPLOADED = ["model_index.json", "README.md", TRAINING_FILE, METRICS_FILE, *PICTURES]
+UPLOADED += ["unet/*", "encoder/*", "scheduler/*"]
 
 
-def check_login() -> None:
-    """Make sure that an upload will be possible, before hours of training.
+def prepare_repository(repo_id: str, private: bool = False, dry_run_dir: str | Path | None = None) -> str:
+    """Create the repository, or check the folder of a dry run, and return the model's full id on the Hub.
+
+    Args:
+        repo_id: Repository, in one's own namespace unless it names another.
+        private: Create it as a private one.
+        dry_run_dir: Folder for the files instead.
 
     Raises:
-        FDAEError: If there is no valid token.
+        FDAEError: If there is no login or no permission, or the dry run's folder exists.
     """
+    if dry_run_dir is not None:
+        if Path(dry_run_dir).exists():
+            raise FDAEError(f"{dry_run_dir} exists: name a new folder for the dry run")
+        return repo_id
     try:
-        HfApi().whoami()
+        return HfApi().create_repo(repo_id, private=private, exist_ok=True).repo_id
     except (LocalTokenNotFoundError, HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise FDAEError(
-            f"cannot push to the Hub: {reason} (log in with `hf auth login`, or name a folder as hub_dry_run_dir)"
+            f"cannot push to the Hub: {reason} (log in with `hf auth login`, or make a dry run to a folder)"
         ) from error
 
 
-def publish(folder: str | Path, repo_id: str, private: bool = False, dry_run_dir: str | Path | None = None) -> str:
-    """Upload what belongs to the model, in one commit.
+def publish(folder: str | Path, model_id: str, dry_run_dir: str | Path | None = None) -> None:
+    """Upload what belongs to the model to a repository that exists, in one commit.
 
     Args:
         folder: The output folder of a run.
-        repo_id: Repository on the Hub, created if it does not exist.
-        private: Create it as a private one.
-        dry_run_dir: Copy the files there instead of uploading them; needs no token.
-
-    Returns:
-        Where the model is: an address or the folder.
+        model_id: Full id of the repository.
+        dry_run_dir: Copy the files there instead of uploading them; needs no login.
 
     Raises:
-        FDAEError: If the dry run's folder exists, or the Hub refuses.
+        FDAEError: If the Hub refuses.
     """
     folder = Path(folder)
     if dry_run_dir is not None:
-        target = Path(dry_run_dir)
-        if target.exists():
-            raise FDAEError(f"{target} exists: name a new folder for the dry run")
         files = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
-        for name in filter_repo_objects(files, allow_patterns=ALLOWED, ignore_patterns=IGNORED):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(folder / name, target / name)
-        return str(target)
+        for name in filter_repo_objects(files, allow_patterns=UPLOADED):
+            target = Path(dry_run_dir) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(folder / name, target)
+        return
     try:
-        api = HfApi()
-        repo = api.create_repo(repo_id, private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=repo.repo_id,
+        HfApi().upload_folder(
+            repo_id=model_id,
             folder_path=folder,
             commit_message="Upload a Factorized Diffusion Autoencoder",
-            allow_patterns=ALLOWED,
-            ignore_patterns=IGNORED,
+            allow_patterns=UPLOADED,
         )
     except (HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise FDAEError(f"cannot push {folder} to {repo_id}: {reason}. The model is complete in {folder}") from error
-    return str(repo)
+        raise FDAEError(f"cannot push {folder} to {model_id}: {reason}. The model is complete in {folder}") from error

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-import logging
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -28,9 +28,7 @@ from .config import TrainingConfig
 from .figures import Figures, make_figures, pick_images, save_figures
 from .meter import LossMeter
 from .model_card import TRAINING_FILE, write_model_card
-from .publishing import check_login, publish
-
-logger = logging.getLogger(__name__)
+from .publishing import prepare_repository, publish
 
 
 def train(config: TrainingConfig) -> Path:
@@ -58,14 +56,21 @@ class Trainer:
     def __init__(self, config: TrainingConfig):
         self.config = config
         self.output_dir = Path(config.output_dir)
-        resume_from = config.resume_from_checkpoint and find_checkpoint(self.output_dir, config.resume_from_checkpoint)
-        if config.push_to_hub and config.hub_dry_run_dir is None:
-            check_login()
+        resume_from = find_checkpoint(config)
+        _check_writable(self.output_dir)
+        # Before hours of training, not after.
+        self.model_id = (
+            prepare_repository(
+                config.hub_model_id or self.output_dir.resolve().name, config.hub_private_repo, config.hub_dry_run_dir
+            )
+            if config.push_to_hub
+            else None
+        )
         self.accelerator = _make_accelerator(config)
         set_seed(config.seed, device_specific=True)
 
         objective = _build_objective(config)
-        self.images = _load_images(config, objective.unet.config.sample_size)
+        self.images = _load_images(config, objective.unet.config.sample_size, self.accelerator.num_processes)
         optimizer = torch.optim.RAdam(objective.parameters(), lr=config.learning_rate)
         lr_scheduler = get_scheduler(
             config.lr_scheduler,
@@ -118,7 +123,7 @@ class Trainer:
                 self.accelerator.log({**means, "learning_rate": learning_rate}, step=self.step)
                 progress.set_postfix({name.removesuffix("_loss"): f"{value:.3g}" for name, value in means.items()})
             if saves:
-                save_checkpoint(self.accelerator, self.output_dir, self.step, config.checkpoints_total_limit)
+                save_checkpoint(self.accelerator, config, self.step)
             if not last and _is_due(self.step, config.validation_steps):
                 self._save_samples()
         progress.close()
@@ -175,6 +180,7 @@ class Trainer:
             self._track(figures)
             save_figures(figures, self.output_dir)
             record = {
+                "model_id": self.model_id,
                 "config": asdict(self.config),
                 "sample_size": pipeline.encoder.config.sample_size,
                 "num_concepts": pipeline.encoder.config.num_concepts,
@@ -191,11 +197,10 @@ class Trainer:
                 "versions": {name: version(name) for name in ("fdae-diffusers", "diffusers", "transformers", "torch")},
             }
             (self.output_dir / TRAINING_FILE).write_text(json.dumps(record, indent=2) + "\n")
-            repo_id = self.config.hub_model_id or self.output_dir.resolve().name
-            write_model_card(self.output_dir, repo_id if self.config.push_to_hub else None)
-            if self.config.push_to_hub:
-                target = publish(self.output_dir, repo_id, self.config.hub_private_repo, self.config.hub_dry_run_dir)
-                logger.info("published: %s", target)
+            write_model_card(self.output_dir)
+            if self.model_id is not None:
+                publish(self.output_dir, self.model_id, self.config.hub_dry_run_dir)
+        self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
 
     def _track(self, figures: Figures) -> None:
@@ -239,7 +244,7 @@ def _build_objective(config: TrainingConfig) -> FDAEObjective:
     )
 
 
-def _load_images(config: TrainingConfig, size: int) -> ImageDataset:
+def _load_images(config: TrainingConfig, size: int, num_processes: int) -> ImageDataset:
     dataset = load_image_dataset(
         dataset_name=config.dataset_name,
         train_data_dir=config.train_data_dir,
@@ -251,12 +256,21 @@ def _load_images(config: TrainingConfig, size: int) -> ImageDataset:
         size=size,
     )
     images = ImageDataset(dataset, size, image_column=config.image_column, on_bad_image=config.on_bad_image)
-    if len(images) < config.train_batch_size:
+    if len(images) < config.train_batch_size * num_processes:
         raise FDAEError(
-            f"the data set has {len(images)} images, fewer than a batch: "
+            f"the data set has {len(images)} images, fewer than a batch for each of {num_processes} processes: "
             f"lower train_batch_size={config.train_batch_size}"
         )
     return images
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise FDAEError(f"cannot write to output_dir {folder}: {error.strerror}") from None
 
 
 def _is_due(step: int, interval: int) -> bool:
