@@ -5,6 +5,7 @@ import PIL.Image
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from conftest import MICRO_ENCODER, MICRO_UNET
 from safetensors.torch import load_file
 
@@ -139,7 +140,9 @@ def test_validation_and_workers_leave_training_unchanged(tmp_path):
 
 def test_bf16_training_stays_close_to_float32(tmp_path):
     for precision in ("no", "bf16"):
+        AcceleratorState._reset_state()  # accelerate keeps one precision per process
         train(config_for(tmp_path / precision, mixed_precision=precision, logging_steps=1, report_to="tensorboard"))
+    AcceleratorState._reset_state()
     one, other = weights(tmp_path / "no"), weights(tmp_path / "bf16")
     assert all(value.dtype != torch.bfloat16 for value in other.values())
     for name in one:
