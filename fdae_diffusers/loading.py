@@ -1,5 +1,7 @@
 """Load a trained model for a script."""
 
+from pathlib import Path
+
 import torch
 from huggingface_hub.errors import HTTPError
 
@@ -17,6 +19,8 @@ def load_pipeline(model: str, device: str | None = None) -> FDAEPipeline:
     Raises:
         FDAEError: If the model cannot be loaded.
     """
+    if not Path(model).is_dir() and (model.startswith((".", "/", "~")) or model.count("/") > 1):
+        raise FDAEError(f"there is no model folder {model}")
     try:
         pipeline = FDAEPipeline.from_pretrained(model)
     except (OSError, ValueError, HTTPError) as error:
