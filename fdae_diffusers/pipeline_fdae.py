@@ -19,7 +19,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from .codes import Concepts, FDAECodes
 from .hub import explain_loading_error
 from .image_processing import ImageInput, to_output, to_pixel_values
-from .models import CMFNet, FDAEUNet2DModel, check_networks
+from .models import CMFNet, FDAEUNet2DModel
+from .models.compatibility import check_networks
 
 Generators = torch.Generator | list[torch.Generator] | None
 Images = Any  # what output_type says: a list of PIL images, an array (B, H, W, 3) or a tensor (B, 3, H, W)

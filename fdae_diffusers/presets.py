@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import FDAEError
-from .models import CMFNet, FDAEUNet2DModel, check_networks
+from .models import CMFNet, FDAEUNet2DModel
+from .models.compatibility import check_networks
 
 _TINY_ENCODER: dict[str, Any] = {
     "content_dim": 16,

@@ -33,6 +33,7 @@ def test_card_tells_settings_and_that_nothing_was_measured_yet(run):
     assert card.data.datasets is None
     assert "6 of 8 images, seed 0" in card.content
     assert "Not measured yet" in card.content
+    assert "# fdae-micro\n" in card.content
     assert "{{" not in card.content
 
 
@@ -45,6 +46,7 @@ def test_scores_stand_in_the_card_and_in_its_metadata(run):
     (run / "metrics.json").unlink()
     assert "| DCI disentanglement | 0.876 |" in card.content
     assert "| MIG | 0.432 |" in card.content
+    assert "# fdae-micro\n" in card.content
     assert 'from_pretrained("org/fdae-micro")' in card.content
     results = {result.metric_type: result for result in card.data.eval_results}
     assert results["mig"].metric_value == 0.4321

@@ -47,6 +47,7 @@ def write_model_card(folder: str | Path) -> Path:
         _card_data(model_id.split("/")[-1], config, scores, table),
         template_path=str(Path(__file__).with_name("model_card.md")),
         model_id=model_id,
+        model_name=model_id.split("/")[-1],
         config=config,
         rendered=config["dataset_name"] == RENDERED_SHAPES3D,
         dataset=config["dataset_name"] or config["train_data_dir"],
