@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import HTTPError
 
-from .errors import FDAEError
+from .errors import FDAEError, first_line
 from .pipeline_fdae import FDAEPipeline
 
 
@@ -24,5 +24,5 @@ def load_pipeline(model: str, device: str | None = None) -> FDAEPipeline:
     try:
         pipeline = FDAEPipeline.from_pretrained(model)
     except (OSError, ValueError, HTTPError) as error:
-        raise FDAEError(f"cannot load the model {model!r}: {str(error).strip().splitlines()[0]}") from error
+        raise FDAEError(f"cannot load the model {model!r}: {first_line(error)}") from error
     return pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

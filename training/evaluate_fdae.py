@@ -51,6 +51,10 @@ class EvaluationConfig:
     device: str | None = field(default=None, metadata={"help": "cuda, cpu, ...; the best there is by default."})
     output: str | None = field(default=None, metadata={"help": "JSON file; metrics.json in a local model's folder."})
 
+    def __post_init__(self):
+        if unknown := sorted(set(self.metrics) - set(METRICS)):
+            raise FDAEError(f"unknown metrics {', '.join(unknown)}: choose from {', '.join(METRICS)}")
+
 
 def main() -> None:
     """Evaluate with the settings of the command line."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import FDAEError
+from ..errors import FDAEError, first_line
 from ..image_processing import to_pixel_values
 from .shapes3d import rendered_shapes3d
 
@@ -69,8 +69,7 @@ def _load(path: str, **kwargs: Any) -> datasets.Dataset:
     try:
         return datasets.load_dataset(path, **kwargs)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise FDAEError(f"cannot load the data set {kwargs.get('data_dir', path)!r}: {reason}") from error
+        raise FDAEError(f"cannot load the data set {kwargs.get('data_dir', path)!r}: {first_line(error)}") from error
 
 
 def find_image_column(dataset: datasets.Dataset, image_column: str | None = None) -> str:

@@ -7,7 +7,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
-from ..errors import FDAEError
+from ..errors import FDAEError, first_line
 from .model_card import METRICS_FILE, PICTURES, TRAINING_FILE
 
 UPLOADED = ["model_index.json", "README.md", TRAINING_FILE, METRICS_FILE, *PICTURES]
@@ -32,9 +32,8 @@ def prepare_repository(repo_id: str, private: bool = False, dry_run_dir: str | P
     try:
         return HfApi().create_repo(repo_id, private=private, exist_ok=True).repo_id
     except (LocalTokenNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise FDAEError(
-            f"cannot push to the Hub: {reason} (log in with `hf auth login`, or make a dry run to a folder)"
+            f"cannot push to the Hub: {first_line(error)} (log in with `hf auth login`, or make a dry run to a folder)"
         ) from error
 
 
@@ -65,5 +64,6 @@ def publish(folder: str | Path, model_id: str, dry_run_dir: str | Path | None = 
             allow_patterns=UPLOADED,
         )
     except (HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise FDAEError(f"cannot push {folder} to {model_id}: {reason}. The model is complete in {folder}") from error
+        raise FDAEError(
+            f"cannot push {folder} to {model_id}: {first_line(error)}. The model is complete in {folder}"
+        ) from error

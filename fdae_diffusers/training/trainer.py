@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from ..data import ImageDataset, load_image_dataset
 from ..errors import FDAEError
+from ..files import whole_file
 from ..objective import FDAEObjective
 from ..pipeline_fdae import FDAEPipeline
 from ..presets import build_models
@@ -59,13 +60,10 @@ class Trainer:
         resume_from = find_checkpoint(config)
         _check_writable(self.output_dir)
         # Before hours of training, not after.
-        self.model_id = (
-            prepare_repository(
-                config.hub_model_id or self.output_dir.resolve().name, config.hub_private_repo, config.hub_dry_run_dir
-            )
-            if config.push_to_hub
-            else None
-        )
+        self.model_id: str | None = None
+        if config.push_to_hub:
+            name = config.hub_model_id or self.output_dir.resolve().name
+            self.model_id = prepare_repository(name, config.hub_private_repo, config.hub_dry_run_dir)
         self.accelerator = _make_accelerator(config)
         set_seed(config.seed, device_specific=True)
 
@@ -196,7 +194,8 @@ class Trainer:
                 **cost,
                 "versions": {name: version(name) for name in ("fdae-diffusers", "diffusers", "transformers", "torch")},
             }
-            (self.output_dir / TRAINING_FILE).write_text(json.dumps(record, indent=2) + "\n")
+            with whole_file(self.output_dir / TRAINING_FILE) as unfinished:
+                unfinished.write_text(json.dumps(record, indent=2) + "\n")
             write_model_card(self.output_dir)
             if self.model_id is not None:
                 publish(self.output_dir, self.model_id, self.config.hub_dry_run_dir)

@@ -18,7 +18,7 @@ from huggingface_hub import snapshot_download
 
 import fdae_diffusers
 from fdae_diffusers.arguments import parse_config, run_script
-from fdae_diffusers.errors import FDAEError
+from fdae_diffusers.errors import FDAEError, first_line
 from fdae_diffusers.files import new_folder
 from fdae_diffusers.hub import explain_loading_error
 
@@ -105,7 +105,7 @@ def _download(model: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(model, revision=revision))
     except (OSError, ValueError) as error:
-        reason = explain_loading_error(error, model, (), revision) or str(error).strip().splitlines()[0]
+        reason = explain_loading_error(error, model, (), revision) or first_line(error)
         raise FDAEError(reason) from error
 
 
