@@ -4,7 +4,7 @@ from conftest import MICRO_ENCODER, MICRO_UNET
 
 from fdae_diffusers import CMFNet, FDAECodes, FDAEUNet2DModel
 from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.models.mask_decoder import MaskDecoder
+from fdae_diffusers.models.mask_decoder import MaskDecoder, UpsampleConv2d
 from fdae_diffusers.presets import PRESETS, build_models
 
 
@@ -82,6 +82,18 @@ def test_codes_of_another_model_are_refused():
     for other in (FDAECodes(codes.content), FDAECodes(codes.content[:, :2], codes.mask[:, :2])):
         with pytest.raises(ValueError, match="codes of another model"):
             encoder.decode_masks(other)
+
+
+def test_upsampling_convolution_equals_its_two_steps_in_value_and_gradient():
+    conv = UpsampleConv2d(5, 7)
+    hidden_states = torch.randn(2, 5, 4, 6, requires_grad=True)
+    upsampled = torch.nn.functional.interpolate(hidden_states, scale_factor=2.0, mode="nearest")
+    literal = torch.nn.functional.conv2d(upsampled, conv.weight, padding=1)
+    output = conv(hidden_states)
+    torch.testing.assert_close(output, literal)
+    inputs, direction = (hidden_states, conv.weight), torch.randn_like(output)
+    gradients = torch.autograd.grad(output, inputs, direction)
+    torch.testing.assert_close(gradients, torch.autograd.grad(literal, inputs, direction))
 
 
 def test_paper_and_released_mask_decoders_differ_in_the_norms_before_upsampling():

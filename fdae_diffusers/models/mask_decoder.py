@@ -4,6 +4,8 @@
 
 The released code differs from the paper's table: it has a GroupNorm before *every* upsampling, not only before the
 first one. ``norm="released"`` (the published weights) and ``"paper"`` name the two.
+
+Upsampling and convolution are computed as one transposed convolution, with the same weights and the same result.
 """
 
 import itertools
@@ -14,6 +16,29 @@ from torch import nn
 from torch.nn import functional as F
 
 MaskDecoderNorm = Literal["released", "paper"]
+
+
+class UpsampleConv2d(nn.Conv2d):
+    """Nearest upsampling x2, then a 3x3 convolution without bias, at the cost of a 2x2 one.
+
+    A transposed convolution of stride 2 whose 4x4 kernel sums the taps that meet the same input pixel: 2.25 times fewer
+    multiplications, and the upsampled map is never stored.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Map (B, in_channels, h, w) to (B, out_channels, 2h, 2w)."""
+        # Each input pixel stands at two neighbouring places of the upsampled map, in both directions.
+        places = ((0, 1, 0, 1), (1, 0, 0, 1), (0, 1, 1, 0), (1, 0, 1, 0))
+        kernel = sum(F.pad(self.weight, place) for place in places)  # (out_channels, in_channels, 4, 4)
+        # A transposed convolution lays its kernel down where a convolution reads with it: mirrored.
+        return F.conv_transpose2d(hidden_states, kernel.flip(2, 3).transpose(0, 1), stride=2, padding=1)
 
 
 class MaskDecoderBlock(nn.Module):
@@ -29,13 +54,12 @@ class MaskDecoderBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, norm_num_groups: int, pre_norm: bool):
         super().__init__()
         self.norm_in = nn.GroupNorm(norm_num_groups, in_channels) if pre_norm else nn.Identity()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.conv = UpsampleConv2d(in_channels, out_channels)
         self.norm_out = nn.GroupNorm(norm_num_groups, out_channels)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Map (B, in_channels, h, w) to (B, out_channels, 2h, 2w)."""
-        hidden_states = F.interpolate(self.norm_in(hidden_states), scale_factor=2.0, mode="nearest")
-        return F.silu(self.norm_out(self.conv(hidden_states)))
+        return F.silu(self.norm_out(self.conv(self.norm_in(hidden_states))))
 
 
 class MaskDecoder(nn.Module):

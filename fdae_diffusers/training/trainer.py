@@ -69,7 +69,7 @@ class Trainer:
 
         objective = _build_objective(config)
         self.images = _load_images(config, objective.unet.config.sample_size, self.accelerator.num_processes)
-        optimizer = torch.optim.RAdam(objective.parameters(), lr=config.learning_rate)
+        optimizer = torch.optim.RAdam(objective.parameters(), lr=config.learning_rate, foreach=True)
         lr_scheduler = get_scheduler(
             config.lr_scheduler,
             optimizer,
