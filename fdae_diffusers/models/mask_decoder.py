@@ -21,8 +21,8 @@ MaskDecoderNorm = Literal["released", "paper"]
 class UpsampleConv2d(nn.Conv2d):
     """Nearest upsampling x2, then a 3x3 convolution without bias, at the cost of a 2x2 one.
 
-    A transposed convolution of stride 2 whose 4x4 kernel sums the taps that meet the same input pixel: 2.25 times fewer
-    multiplications, and the upsampled map is never stored.
+    A transposed convolution of stride 2 whose 4x4 kernel sums the taps that meet the same input pixel: 2.25 times
+    fewer multiplications, and the upsampled map is never stored.
 
     Args:
         in_channels: Channels of the input.

@@ -1,0 +1,117 @@
+#!/usr/bin/env python
+"""Time and memory of a training step, against a literal version of the same computation.
+
+    python benchmarks/training_step.py --scale small
+
+Each variant runs in a process of its own, so that its peak memory is its own. CPU-seconds and the resident memory that
+the steps add to the process's are printed as ratios to the literal version's; numbers above 1 are better.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from statistics import median
+
+import torch
+from baseline import make_literal
+
+from fdae_diffusers import EDMHeunScheduler, FDAEObjective
+from fdae_diffusers.presets import build_models
+
+# name -> (preset, U-Net arguments, batch size)
+SCALES = {
+    "tiny": ("tiny-32", {}, 16),
+    # The paper's CMFNet with a U-Net of a sixth of the width.
+    "small": ("shapes3d", {"block_out_channels": [32, 64, 96, 128], "attention_head_dim": 32}, 32),
+    "paper": ("shapes3d", {}, 4),
+}
+VARIANTS = {
+    "literal": "upsample, then convolve; a map per concept; RAdam one tensor at a time",
+    "package": "as training runs it",
+    "channels_last": "the same in channels-last memory format",
+    "checkpointing": "the same with gradient checkpointing of the U-Net",
+    "bf16": "the same under bfloat16 autocast",
+    "compile": "the same through torch.compile",
+}
+
+
+def main() -> None:
+    """Run the variants and print the table, or one of them in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", choices=SCALES, default="tiny")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["literal", "package"])
+    parser.add_argument("--steps", type=int, default=3, help="steps timed, after one to warm up")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--device", default="cpu", help="cuda measures on a GPU, with synchronisation")
+    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.variant:
+        print(json.dumps(measure(args)))
+        return
+
+    results = {}
+    for variant in dict.fromkeys(["literal", *args.variants]):
+        output = subprocess.run([sys.executable, *sys.argv, "--variant", variant], stdout=subprocess.PIPE, check=True)
+        results[variant] = json.loads(output.stdout.splitlines()[-1])
+    baseline = results["literal"]
+    print(f"{args.scale}: batch {SCALES[args.scale][2]}, {args.threads} threads, median of {args.steps} steps")
+    print(f"{'variant':<14} {'wall s':>8} {'CPU s':>8} {'GB':>6} | ratio: {'wall':>5} {'CPU':>5} {'memory':>6}")
+    for variant, result in results.items():
+        ratios = [baseline[key] / result[key] for key in ("wall", "cpu", "memory")]
+        print(
+            f"{variant:<14} {result['wall']:8.3f} {result['cpu']:8.3f} {result['memory'] / 1e9:6.2f} |        "
+            f"{ratios[0]:5.2f} {ratios[1]:5.2f} {ratios[2]:6.2f}   {VARIANTS[variant]}"
+        )
+
+
+def measure(args: argparse.Namespace) -> dict[str, float]:
+    """Median wall and CPU seconds of a step, and peak memory in bytes."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    preset, unet_arguments, batch_size = SCALES[args.scale]
+    unet, encoder = build_models(preset, unet_arguments)
+    before = peak_memory(args.device)
+    if args.variant == "literal":
+        make_literal(encoder)
+    if args.variant == "checkpointing":
+        unet.enable_gradient_checkpointing()
+    objective = FDAEObjective(unet, encoder, EDMHeunScheduler()).to(args.device)
+    pixel_values = torch.rand(batch_size, 3, *[unet.config.sample_size] * 2, device=args.device) * 2 - 1
+    if args.variant == "channels_last":
+        objective, pixel_values = (x.to(memory_format=torch.channels_last) for x in (objective, pixel_values))
+    if args.variant == "compile":
+        objective.unet.compile()
+        objective.encoder.compile()
+    optimizer = torch.optim.RAdam(objective.parameters(), lr=1e-4, foreach=args.variant != "literal")
+
+    def step() -> None:
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.variant == "bf16"):
+            loss = objective(pixel_values).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if args.device != "cpu":
+            torch.accelerator.synchronize()
+
+    times = []
+    for _ in range(1 + args.steps):
+        wall, cpu = time.perf_counter(), time.process_time()
+        step()
+        times.append((time.perf_counter() - wall, time.process_time() - cpu))
+    walls, cpus = zip(*times[1:], strict=True)
+    return {"wall": median(walls), "cpu": median(cpus), "memory": peak_memory(args.device) - before}
+
+
+def peak_memory(device: str) -> int:
+    """Most bytes held so far: resident on the CPU, allocated on an accelerator."""
+    if device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return torch.accelerator.max_memory_allocated()
+
+
+if __name__ == "__main__":
+    main()
