@@ -96,6 +96,22 @@ def test_upsampling_convolution_equals_its_two_steps_in_value_and_gradient():
     torch.testing.assert_close(gradients, torch.autograd.grad(literal, inputs, direction))
 
 
+def test_gradient_checkpointing_changes_no_mask_no_gradient_and_no_statistics():
+    torch.manual_seed(0)
+    plain = CMFNet(**MICRO_ENCODER)
+    checkpointed = CMFNet(**MICRO_ENCODER)
+    checkpointed.load_state_dict(plain.state_dict())
+    checkpointed.enable_gradient_checkpointing()
+    assert checkpointed.is_gradient_checkpointing
+    pixel_values = torch.rand(2, 3, 16, 16)
+    for encoder in (plain, checkpointed):
+        encoder(pixel_values).condition_map.square().sum().backward()
+    for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+    for one, other in zip(plain.buffers(), checkpointed.buffers(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_paper_and_released_mask_decoders_differ_in_the_norms_before_upsampling():
     arguments = {"mask_dim": 80, "sample_size": 64, "mask_size": 64, "norm_num_groups": 32}
     channels = (384, 384, 256, 128, 64)

@@ -59,6 +59,8 @@ class CMFNet(ModelMixin, ConfigMixin):
         ValueError: If ``num_concepts`` or a size is below one, or D_M or the backbone cannot be built as asked.
     """
 
+    _supports_gradient_checkpointing = True
+
     @register_to_config
     def __init__(
         self,
@@ -130,6 +132,11 @@ class CMFNet(ModelMixin, ConfigMixin):
         """Spread content codes (B, N, d_c) over masks (B, N, H, W): condition map (B, d_F, H, W), eq. 5-6."""
         adjusted = [adjust(code) for adjust, code in zip(self.adjust, content_codes.unbind(1), strict=True)]
         return torch.einsum("bnhw,bnf->bfhw", masks, torch.stack(adjusted, dim=1))
+
+    def _set_gradient_checkpointing(self, enable: bool = True, gradient_checkpointing_func: Any = None) -> None:
+        """Recompute D_M alone: going through E twice would count twice in its batch normalisation."""
+        if self.mask_decoder is not None:
+            self.mask_decoder.gradient_checkpointing = enable
 
     def _check_codes(self, codes: FDAECodes) -> None:
         config = self.config

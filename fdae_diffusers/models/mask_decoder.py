@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 MaskDecoderNorm = Literal["released", "paper"]
 
@@ -110,15 +111,22 @@ class MaskDecoder(nn.Module):
             for i, (in_channels, out_channels) in enumerate(itertools.pairwise(block_out_channels))
         )
         self.conv_out = nn.Conv2d(block_out_channels[-1], 1, kernel_size=3, padding=1)
+        self.gradient_checkpointing = False  # CMFNet.enable_gradient_checkpointing
 
     def forward(self, mask_codes: torch.Tensor) -> torch.Tensor:
         """Map mask codes (B, N, d_m) to mask logits (B, N, sample_size, sample_size)."""
-        batch_size, num_concepts, _ = mask_codes.shape
-        hidden_states = self.linear(mask_codes.flatten(0, 1))  # (B*N, C*h*w)
-        hidden_states = hidden_states.unflatten(1, self.first_shape)  # (B*N, C, h, w)
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            # One concept at a time: the activations of a single one are held at once.
+            logits = [checkpoint(self._decode, codes, use_reentrant=False) for codes in mask_codes.unbind(1)]
+            return torch.stack(logits, dim=1)  # (B, N, H, W)
+        return self._decode(mask_codes.flatten(0, 1)).unflatten(0, mask_codes.shape[:2])  # (B, N, H, W)
+
+    def _decode(self, mask_codes: torch.Tensor) -> torch.Tensor:
+        """Map mask codes (b, d_m) to logits (b, sample_size, sample_size)."""
+        hidden_states = self.linear(mask_codes).unflatten(1, self.first_shape)  # (b, C, h, w)
         for block in self.blocks:
             hidden_states = block(hidden_states)
-        logits = self.conv_out(hidden_states)  # (B*N, 1, mask_size, mask_size)
+        logits = self.conv_out(hidden_states)  # (b, 1, mask_size, mask_size)
         if logits.shape[-1] != self.sample_size:
             logits = F.interpolate(logits, size=self.sample_size, mode="bilinear", align_corners=False)
-        return logits.unflatten(0, (batch_size, num_concepts)).squeeze(2)  # (B, N, H, W)
+        return logits.squeeze(1)

@@ -92,7 +92,7 @@ class TrainingConfig:
     )
     lr_warmup_steps: int = _setting(0, "Steps of linear warm-up.")
     max_grad_norm: float | None = _setting(None, "Clip gradients to this norm.")
-    gradient_checkpointing: bool = _setting(False, "Recompute the U-Net's activations: less memory, more time.")
+    gradient_checkpointing: bool = _setting(False, "Recompute activations of U-Net and D_M: less memory, more time.")
     mixed_precision: Literal["no", "fp16", "bf16"] | None = _setting(None, "Instead of accelerate's configuration.")
     seed: int = _setting(0, "Seed of weights, noise and data order.")
 

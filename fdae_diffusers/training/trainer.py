@@ -231,6 +231,7 @@ def _build_objective(config: TrainingConfig) -> FDAEObjective:
     unet, encoder = build_models(config.preset, config.unet, config.encoder)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
+        encoder.enable_gradient_checkpointing()
     return FDAEObjective(
         unet,
         encoder,
