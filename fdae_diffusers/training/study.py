@@ -113,7 +113,7 @@ def run_study(
     config: StudyConfig,
     variants: Sequence[Variant],
     evaluate: Callable[[StudyConfig, Path], dict[str, Any]],
-    after_run: Callable[[Path], None],
+    after_run: Callable[[Path], Any],
 ) -> None:
     """Train and score every variant with every seed, leaving out the runs that are complete.
 
