@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
@@ -92,7 +92,7 @@ class CodeBasis:
         }
         path = Path(folder) / BASIS_FILE
         with whole_file(path) as unfinished:
-            save_file(tensors, unfinished)
+            unfinished.write_bytes(save(tensors))
         return path
 
     @classmethod

@@ -87,6 +87,25 @@ class FDAECodes:
             raise ValueError("these codes have no mask codes to swap: the model has a single concept")
         return FDAECodes(self._take(self.content, other.content, content), swapped_mask)
 
+    def single_swaps(self, other: "FDAECodes") -> "FDAECodes":
+        """Swap each code alone, in one image: N content codes, then N mask codes (FDAE paper, supplement, fig. 5).
+
+        Args:
+            other: Where the codes come from, one image too.
+
+        Returns:
+            Codes of 2N images, or of one image for a single-concept model.
+
+        Raises:
+            ValueError: As :meth:`swap`, or if these are codes of several images.
+        """
+        if len(self) != 1:
+            raise ValueError(f"single swaps start from the codes of one image, not of {len(self)}")
+        swaps = [self.swap(other, content=concept) for concept in range(self.num_concepts)]
+        if self.mask is not None:
+            swaps += [self.swap(other, mask=concept) for concept in range(self.num_concepts)]
+        return FDAECodes.cat(swaps)
+
     def interpolate(
         self, other: "FDAECodes", weight: float | Sequence[float], content: Concepts = (), mask: Concepts = ()
     ) -> "FDAECodes":

@@ -78,6 +78,18 @@ def test_shapes_that_do_not_belong_together_are_refused():
         FDAECodes(torch.randn(2, 3, 5), torch.randn(2, 4, 5))
 
 
+def test_single_swaps_take_one_code_each_content_first():
+    a, b = make_codes(batch_size=1, seed=0), make_codes(batch_size=1, seed=1)
+    swaps = a.single_swaps(b)
+    assert len(swaps) == 8
+    for index, expected in ((1, a.swap(b, content=1)), (6, a.swap(b, mask=2))):
+        assert torch.equal(swaps[index].content, expected.content)
+        assert torch.equal(swaps[index].mask, expected.mask)
+    assert len(FDAECodes(a.content[:, :1]).single_swaps(FDAECodes(b.content[:, :1]))) == 1
+    with pytest.raises(ValueError, match="codes of one image, not of 3"):
+        make_codes().single_swaps(b)
+
+
 def test_interpolation_goes_straight_from_one_code_to_the_other():
     a, b = make_codes(seed=0), make_codes(seed=1)
     half = a.interpolate(b, 0.5, content=[2], mask="all")
