@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fdae_diffusers.arguments import parse_config, run_script
-from fdae_diffusers.data import RENDERED_SHAPES3D, Benchmark, ImageDataset, get_benchmark, load_image_dataset
+from fdae_diffusers.data import load_benchmark
 from fdae_diffusers.encoding import encode_dataset
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.files import whole_file
@@ -91,18 +91,6 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     if (output.parent / TRAINING_FILE).exists() and output.name == METRICS_FILE:
         write_model_card(output.parent)
     return result
-
-
-def load_benchmark(name: str, path: str | None, size: int) -> tuple[ImageDataset, np.ndarray]:
-    """Images of a benchmark at a size, and their factors (n, F)."""
-    benchmark: Benchmark = get_benchmark("shapes3d" if name == RENDERED_SHAPES3D else name)
-    source = RENDERED_SHAPES3D if name == RENDERED_SHAPES3D else path or benchmark.hub_id
-    if source is None:
-        raise FDAEError(
-            f"{name} is not on the Hub as parquet: name a folder that training/convert_dataset.py made as dataset_path"
-        )
-    dataset = load_image_dataset(source, size=size)
-    return ImageDataset(dataset, size, image_column=benchmark.image_column), benchmark.read_factors(dataset)
 
 
 def print_table(result: dict[str, Any]) -> None:
