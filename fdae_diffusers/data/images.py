@@ -13,10 +13,8 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import FDAEError, first_line
 from ..image_processing import to_pixel_values
-from .benchmarks import get_benchmark
+from .benchmarks import RENDERED_SHAPES3D, get_benchmark
 from .shapes3d import rendered_shapes3d
-
-RENDERED_SHAPES3D = "shapes3d-rendered"
 
 logger = logging.getLogger(__name__)
 
@@ -197,7 +195,7 @@ def load_benchmark(
     Raises:
         FDAEError: if there is no such benchmark, or its data set cannot be loaded.
     """
-    benchmark = get_benchmark("shapes3d" if name == RENDERED_SHAPES3D else name)
+    benchmark = get_benchmark(name)
     source = RENDERED_SHAPES3D if name == RENDERED_SHAPES3D else path or benchmark.hub_id
     if source is None:
         raise FDAEError(
