@@ -7,21 +7,25 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .data import load_benchmark
+from .data import get_benchmark, load_benchmark
 from .encoding import encode_dataset
 from .errors import FDAEError
 from .files import whole_file
 from .loading import load_pipeline
 from .metrics import evaluate_codes
 from .metrics.evaluation import METRICS
-from .training.model_card import METRICS_FILE, TRAINING_FILE, write_model_card
+from .training.model_card import IMPORTANCE_FILE, METRICS_FILE, TRAINING_FILE, write_model_card
+from .visualization import importance_figure
 
 
 @dataclass
-class EvaluationConfig:
-    """Settings of an evaluation; the defaults are the released protocol with the paper's counts."""
+class EvaluationSettings:
+    """How models are scored; the defaults are the released protocol with the paper's counts.
 
-    model: str = field(metadata={"help": "Pipeline folder or Hub id."})
+    Raises:
+        FDAEError: If there is no such metric.
+    """
+
     dataset: str = field(metadata={"help": "shapes3d-rendered, shapes3d, cars3d, mpi3d-toy, mpi3d-real-complex, ..."})
     dataset_path: str | None = field(
         default=None, metadata={"help": "Local folder or Hub id of the data set, instead of its own place on the Hub."}
@@ -36,21 +40,28 @@ class EvaluationConfig:
     num_test: int = field(default=5_000, metadata={"help": "Images that they are tested on."})
     num_train_votes: int = field(default=10_000, metadata={"help": "Batches the FactorVAE classifier learns from."})
     num_eval_votes: int = field(default=5_000, metadata={"help": "Batches it is scored on."})
-    seed: int = field(default=0, metadata={"help": "Seed of all draws and classifiers."})
     batch_size: int = field(default=256, metadata={"help": "Images encoded at a time."})
-    num_workers: int = field(default=0, metadata={"help": "Processes that read images."})
+    num_workers: int = field(default=0, metadata={"help": "Processes that read images for it."})
     n_jobs: int = field(default=-1, metadata={"help": "Factors fitted at a time; -1: one per core."})
-    cache_dir: str | None = field(default=None, metadata={"help": "Keep codes here: interrupted runs go on."})
     device: str | None = field(default=None, metadata={"help": "cuda, cpu, ...; the best there is by default."})
-    output: str | None = field(default=None, metadata={"help": "JSON file; metrics.json in a local model's folder."})
 
     def __post_init__(self):
         if unknown := sorted(set(self.metrics) - set(METRICS)):
             raise FDAEError(f"unknown metrics {', '.join(unknown)}: choose from {', '.join(METRICS)}")
 
 
+@dataclass
+class EvaluationConfig(EvaluationSettings):
+    """Settings of the evaluation of one model."""
+
+    model: str = field(kw_only=True, metadata={"help": "Pipeline folder or Hub id."})
+    seed: int = field(default=0, metadata={"help": "Seed of all draws and classifiers."})
+    cache_dir: str | None = field(default=None, metadata={"help": "Keep codes here: interrupted runs go on."})
+    output: str | None = field(default=None, metadata={"help": "JSON file; metrics.json in a local model's folder."})
+
+
 def evaluate(config: EvaluationConfig) -> dict[str, Any]:
-    """Encode the benchmark, compute the metrics, print and write them.
+    """Encode the benchmark, compute the metrics, print and write them; with DCI, draw `importance.png` beside them.
 
     Raises:
         FDAEError: If the model or the data set cannot be loaded.
@@ -76,6 +87,11 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     with whole_file(output) as unfinished:
         unfinished.write_text(json.dumps(result, indent=2, default=np.ndarray.tolist) + "\n")
     print(f"written to {output}")
+    if "dci" in scores:
+        names = get_benchmark(config.dataset).factor_names
+        figure = importance_figure(scores["dci"]["importance"], names, encoder.config.num_concepts)
+        with whole_file(output.with_name(IMPORTANCE_FILE)) as unfinished:
+            figure.save(unfinished)
     if (output.parent / TRAINING_FILE).exists() and output.name == METRICS_FILE:
         write_model_card(output.parent)
     return result

@@ -99,6 +99,16 @@ def test_two_invocations_give_one_table(ablate, tmp_path):
     assert f"{np.mean(scores):.3f} ± {np.std(scores, ddof=1):.3f}" in lines[3]
 
 
+@pytest.mark.parametrize("row", ["baseline", "full"])
+def test_runs_hold_scores_and_a_figure_of_the_importance(ablate, tmp_path, row):
+    record = ablate(rows=[row], metrics=["dci"])["runs"][0]
+    folder = tmp_path / "study" / f"{row}-seed0"
+    scores = json.loads((folder / "metrics.json").read_text())["dci"]
+    assert record["scores"]["dci"] == {name: value for name, value in scores.items() if name != "importance"}
+    PIL.Image.open(folder / "importance.png").verify()
+    assert "](importance.png)" in (folder / "README.md").read_text()
+
+
 def test_complete_runs_are_not_repeated(ablate, monkeypatch):
     before = ablate(rows=["full"])
     monkeypatch.setattr(study, "train", None)
@@ -116,7 +126,7 @@ def test_interrupted_study_goes_on_and_ends_the_same(ablate, tmp_path, monkeypat
     def stop(*_):
         raise KeyboardInterrupt
 
-    for owner, name, replacement in ((trainer, "save_checkpoint", save_and_stop), (ablation, "score", stop)):
+    for owner, name, replacement in ((trainer, "save_checkpoint", save_and_stop), (study, "evaluate", stop)):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, replacement)
             with pytest.raises(KeyboardInterrupt):
@@ -154,7 +164,7 @@ def test_folder_of_something_else_is_refused(ablate, tmp_path):
     ("settings", "message"),
     [
         ({"rows": ["full", "empty"]}, "unknown rows empty"),
-        ({"dataset": None}, "name the benchmark"),
+        ({"metrics": ["dcl"]}, "unknown metrics dcl"),
         ({"seed": 3}, "no seed"),
         ({"seeds": [1, 1]}, "repeated"),
     ],

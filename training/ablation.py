@@ -11,13 +11,10 @@ interruption; several with different `--rows` or `--seeds` can share the work in
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from evaluate_fdae import EvaluationConfig, evaluate
 
 from fdae_diffusers.arguments import parse_config, run_script
 from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.training.study import EVALUATION_SETTINGS, StudyConfig, Variant, run_study
+from fdae_diffusers.training.study import StudyConfig, Variant, run_study
 from fdae_diffusers.training.study_table import DCI, FACTOR_VAE, MIG, write_table
 
 _NO_CD, _NO_ME = {"content_decorrelation_weight": 0.0}, {"mask_entropy_weight": 0.0}
@@ -60,14 +57,8 @@ def ablate(config: AblationConfig) -> None:
     def write(folder: Path) -> None:
         write_table(folder, "ablation", list(ROWS.values()), [DCI, FACTOR_VAE, MIG])
 
-    run_study(config, [ROWS[name] for name in config.rows], score, write)
+    run_study(config, [ROWS[name] for name in config.rows], write)
     print((Path(config.output_dir) / "ablation.md").read_text())
-
-
-def score(config: StudyConfig, folder: Path) -> dict[str, Any]:
-    """Score a run's pipeline with the study's evaluation settings."""
-    settings = {name: getattr(config, name) for name in (*EVALUATION_SETTINGS, "n_jobs")}
-    return evaluate(EvaluationConfig(model=str(folder), **settings))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 
     python training/evaluate_fdae.py --model outputs/quickstart --dataset shapes3d-rendered
 
-Every image of the benchmark is encoded once. The scores are printed as a table and written to `metrics.json`.
+Every image of the benchmark is encoded once. The scores are printed as a table and written to `metrics.json`,
+and how much each code tells about each factor is drawn in `importance.png`.
 """
 
 from fdae_diffusers.arguments import parse_config, run_script

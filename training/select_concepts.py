@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ablation import score
 from matplotlib.figure import Figure
 
 from fdae_diffusers.arguments import parse_config, run_script
@@ -66,7 +65,7 @@ def select(config: SelectionConfig) -> int:
             self_mig_figure(points).savefig(unfinished, format="png", dpi=150)
         return max(points, key=lambda point: point[1])[0]
 
-    run_study(config, [VARIANTS[n] for n in config.candidates], score, write)
+    run_study(config, [VARIANTS[n] for n in config.candidates], write)
     folder = Path(config.output_dir)
     chosen = write(folder)
     print((folder / "concepts.md").read_text())

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import FDAEError
+from ..evaluation import EvaluationConfig, EvaluationSettings, evaluate
 from ..files import whole_file
 from .checkpoints import list_checkpoints
 from .config import FREE_ON_RESUME, TrainingConfig
@@ -24,14 +25,12 @@ from .trainer import train
 
 STUDY_FILE = "study.json"
 RUN_FILE = "run.json"
-EVALUATION_SETTINGS = (
-    *("dataset", "dataset_path", "protocol", "metrics"),
-    *("num_train", "num_test", "num_train_votes", "num_eval_votes"),
-)
+# Settings that runs of one study may differ in; all else decides what is learned or how it is scored.
+NOT_SHARED = FREE_ON_RESUME - {"max_train_steps"} | {"seed", "batch_size", "num_workers", "n_jobs", "device"}
 
 
 @dataclass
-class StudyConfig(TrainingConfig):
+class StudyConfig(TrainingConfig, EvaluationSettings):
     """Settings of a study: those of a training, which the variants change, and those of the evaluation.
 
     Raises:
@@ -40,29 +39,9 @@ class StudyConfig(TrainingConfig):
 
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of each variant's runs."})
 
-    # --- Evaluation
-    dataset: str | None = field(
-        default=None, metadata={"help": "Benchmark to score on: shapes3d-rendered, shapes3d, cars3d, ..."}
-    )
-    dataset_path: str | None = field(
-        default=None, metadata={"help": "Local folder or Hub id of it, instead of its own place on the Hub."}
-    )
-    protocol: Literal["fdae", "scalar", "fast"] = field(
-        default="fdae", metadata={"help": "fdae: released code; scalar: disentanglement_lib; fast: not comparable."}
-    )
-    metrics: list[str] = field(
-        default_factory=lambda: ["dci", "factor_vae", "mig", "self_mig"], metadata={"help": "What to compute."}
-    )
-    num_train: int = field(default=10_000, metadata={"help": "Images that metrics are fitted on."})
-    num_test: int = field(default=5_000, metadata={"help": "Images that they are tested on."})
-    num_train_votes: int = field(default=10_000, metadata={"help": "Batches the FactorVAE classifier learns from."})
-    num_eval_votes: int = field(default=5_000, metadata={"help": "Batches it is scored on."})
-    n_jobs: int = field(default=1, metadata={"help": "Factors fitted at a time; -1: one per core."})
-
     def __post_init__(self):
-        super().__post_init__()
-        if self.dataset is None:
-            raise FDAEError("name the benchmark to score on: dataset")
+        TrainingConfig.__post_init__(self)
+        EvaluationSettings.__post_init__(self)
         for name in ("seed", "push_to_hub", "resume_from_checkpoint"):
             if getattr(self, name):
                 raise FDAEError(f"a study has no {name}: it takes seeds, goes on by itself and pushes nothing")
@@ -92,8 +71,8 @@ def open_study(config: StudyConfig) -> Path:
         FDAEError: If the folder holds something else or a study with other settings.
     """
     folder = Path(config.output_dir)
-    training = {name for name in _training_fields() if name not in FREE_ON_RESUME} | {"max_train_steps"}
-    shared = {name: getattr(config, name) for name in sorted(training - {"seed"}) + list(EVALUATION_SETTINGS)}
+    settings = _settings(config, TrainingConfig) | _settings(config, EvaluationSettings)
+    shared = {name: value for name, value in settings.items() if name not in NOT_SHARED}
     if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         try:
             saved = json.loads((folder / STUDY_FILE).read_text())
@@ -109,18 +88,12 @@ def open_study(config: StudyConfig) -> Path:
     return folder
 
 
-def run_study(
-    config: StudyConfig,
-    variants: Sequence[Variant],
-    evaluate: Callable[[StudyConfig, Path], dict[str, Any]],
-    after_run: Callable[[Path], Any],
-) -> None:
+def run_study(config: StudyConfig, variants: Sequence[Variant], after_run: Callable[[Path], Any]) -> None:
     """Train and score every variant with every seed, leaving out the runs that are complete.
 
     Args:
         config: The settings.
         variants: What to run.
-        evaluate: Scores the pipeline in a folder, as ``training/evaluate_fdae.py`` does.
         after_run: Called with the study's folder after every run, also after those left out.
 
     Raises:
@@ -134,7 +107,7 @@ def run_study(
                 print(f"{run_dir}: complete")
             else:
                 print(f"{run_dir}: {variant.title}, seed {seed}")
-                _write_json(run_dir / RUN_FILE, _run(config, variant, seed, run_dir, evaluate))
+                _write_json(run_dir / RUN_FILE, _run(config, variant, seed, run_dir))
             for checkpoint in list_checkpoints(run_dir):  # three times the model's size
                 shutil.rmtree(checkpoint)
             after_run(folder)
@@ -145,18 +118,13 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/{RUN_FILE}"))]
 
 
-def _run(
-    config: StudyConfig,
-    variant: Variant,
-    seed: int,
-    run_dir: Path,
-    evaluate: Callable[[StudyConfig, Path], dict[str, Any]],
-) -> dict[str, Any]:
+def _run(config: StudyConfig, variant: Variant, seed: int, run_dir: Path) -> dict[str, Any]:
+    """Do what is missing of a run and return its record."""
     if not (run_dir / TRAINING_FILE).exists():
         train(_training_config(config, variant, seed, run_dir))
     training = json.loads((run_dir / TRAINING_FILE).read_text())
     start = time.process_time()
-    result = evaluate(config, run_dir)
+    result = evaluate(EvaluationConfig(model=str(run_dir), **_settings(config, EvaluationSettings)))
     return {
         "variant": variant.name,
         "title": variant.title,
@@ -171,8 +139,7 @@ def _run(
 
 
 def _training_config(config: StudyConfig, variant: Variant, seed: int, run_dir: Path) -> TrainingConfig:
-    settings = {name: getattr(config, name) for name in _training_fields()}
-    settings |= {
+    settings = _settings(config, TrainingConfig) | {
         "seed": seed,
         "output_dir": str(run_dir),
         "checkpointing_steps": config.checkpointing_steps or max(1, config.max_train_steps // 10),
@@ -182,8 +149,8 @@ def _training_config(config: StudyConfig, variant: Variant, seed: int, run_dir: 
     return TrainingConfig(**settings | dict(variant.settings))
 
 
-def _training_fields() -> list[str]:
-    return [setting.name for setting in fields(TrainingConfig)]
+def _settings(config: StudyConfig, part: type[TrainingConfig] | type[EvaluationSettings]) -> dict[str, Any]:
+    return {setting.name: getattr(config, setting.name) for setting in fields(part)}
 
 
 def _numbers(scores: dict[str, Any]) -> dict[str, float]:
