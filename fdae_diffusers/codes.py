@@ -87,6 +87,57 @@ class FDAECodes:
             raise ValueError("these codes have no mask codes to swap: the model has a single concept")
         return FDAECodes(self._take(self.content, other.content, content), swapped_mask)
 
+    def single_swaps(self, other: "FDAECodes") -> "FDAECodes":
+        """Swap each code alone, in one image: N content codes, then N mask codes (FDAE paper, supplement, fig. 5).
+
+        Args:
+            other: Where the codes come from, one image too.
+
+        Returns:
+            Codes of 2N images, or of one image for a single-concept model.
+
+        Raises:
+            ValueError: As :meth:`swap`, or if these are codes of several images.
+        """
+        if len(self) != 1:
+            raise ValueError(f"single swaps start from the codes of one image, not of {len(self)}")
+        swaps = [self.swap(other, content=concept) for concept in range(self.num_concepts)]
+        if self.mask is not None:
+            swaps += [self.swap(other, mask=concept) for concept in range(self.num_concepts)]
+        return FDAECodes.cat(swaps)
+
+    def interpolate(
+        self, other: "FDAECodes", weight: float | Sequence[float], content: Concepts = (), mask: Concepts = ()
+    ) -> "FDAECodes":
+        """Move some codes in a straight line towards those of another batch.
+
+        Args:
+            other: Where the codes go: as many images, or one image for all.
+            weight: How far, from 0 (these codes) to 1 (the other's, as :meth:`swap` gives). Several weights make one
+                image each out of a batch of one.
+            content: Concept(s) whose content code moves, or ``"all"``.
+            mask: Concept(s) whose mask code moves, or ``"all"``.
+
+        Returns:
+            New codes; neither batch is changed.
+
+        Raises:
+            ValueError: As :meth:`swap`, or if a weight is outside [0, 1], or several meet several images.
+        """
+        weights = torch.as_tensor(weight, dtype=torch.float32).reshape(-1)  # (W,)
+        if not len(weights) or not ((weights >= 0) & (weights <= 1)).all():
+            raise ValueError(f"weights must be in [0, 1], not {weight!r}")
+        if len(weights) > 1 and len(self) != 1:
+            raise ValueError(f"{len(weights)} weights need codes of one image, not of {len(self)}")
+        start = self.repeat_interleave(len(weights))
+        end = start.swap(other, content=content, mask=mask)
+
+        def move(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return torch.lerp(a, b, weights.to(a)[:, None, None])
+
+        moved_mask = None if start.mask is None or end.mask is None else move(start.mask, end.mask)
+        return FDAECodes(move(start.content, end.content), moved_mask)
+
     @staticmethod
     def cat(batches: Iterable["FDAECodes"]) -> "FDAECodes":
         """Join batches of codes of the same model."""

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
+from .codes import FDAECodes
 from .data import ImageDataset
 from .files import whole_file
 from .models import CMFNet
@@ -63,6 +64,12 @@ def encode_dataset(
                         np.save(unfinished, part)
             parts.append(part)
     return np.concatenate(parts)
+
+
+def unpack_codes(array: np.ndarray, num_concepts: int) -> FDAECodes:
+    """The codes of :func:`encode_dataset`, (n, K, d), as :class:`FDAECodes`."""
+    both = torch.from_numpy(array)
+    return FDAECodes(both[:, :num_concepts], both[:, num_concepts:] if num_concepts > 1 else None)
 
 
 @torch.inference_mode()

@@ -14,7 +14,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """Give a file to write, which replaces ``path`` only when it is complete; after an error nothing is left of it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".unfinished-{path.name}")
+    # Of this process alone: others may write the same file.
+    unfinished = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
     try:
         yield unfinished
         os.replace(unfinished, path)

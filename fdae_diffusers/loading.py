@@ -1,5 +1,6 @@
 """Load a trained model for a script."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -19,10 +20,16 @@ def load_pipeline(model: str, device: str | None = None) -> FDAEPipeline:
     Raises:
         FDAEError: If the model cannot be loaded.
     """
-    if not Path(model).is_dir() and (model.startswith((".", "/", "~")) or model.count("/") > 1):
-        raise FDAEError(f"there is no model folder {model}")
+    check_folder(model)
     try:
         pipeline = FDAEPipeline.from_pretrained(model)
     except (OSError, ValueError, HTTPError) as error:
         raise FDAEError(f"cannot load the model {model!r}: {first_line(error)}") from error
     return pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def check_folder(model: str | os.PathLike) -> None:
+    """Raise FDAEError if a model's name reads as a folder, which a Hub id does not, and there is no such folder."""
+    name = str(model)
+    if not Path(name).is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise FDAEError(f"there is no model folder {name}")

@@ -76,3 +76,42 @@ def test_shapes_that_do_not_belong_together_are_refused():
         FDAECodes(torch.randn(2, 5))
     with pytest.raises(ValueError, match="same B and N"):
         FDAECodes(torch.randn(2, 3, 5), torch.randn(2, 4, 5))
+
+
+def test_single_swaps_take_one_code_each_content_first():
+    a, b = make_codes(batch_size=1, seed=0), make_codes(batch_size=1, seed=1)
+    swaps = a.single_swaps(b)
+    assert len(swaps) == 8
+    for index, expected in ((1, a.swap(b, content=1)), (6, a.swap(b, mask=2))):
+        assert torch.equal(swaps[index].content, expected.content)
+        assert torch.equal(swaps[index].mask, expected.mask)
+    assert len(FDAECodes(a.content[:, :1]).single_swaps(FDAECodes(b.content[:, :1]))) == 1
+    with pytest.raises(ValueError, match="codes of one image, not of 3"):
+        make_codes().single_swaps(b)
+
+
+def test_interpolation_goes_straight_from_one_code_to_the_other():
+    a, b = make_codes(seed=0), make_codes(seed=1)
+    half = a.interpolate(b, 0.5, content=[2], mask="all")
+    torch.testing.assert_close(half.content[:, 2], (a.content[:, 2] + b.content[:, 2]) / 2)
+    assert torch.equal(half.content[:, [0, 1, 3]], a.content[:, [0, 1, 3]])
+    torch.testing.assert_close(half.mask, (a.mask + b.mask) / 2)
+
+
+def test_interpolation_ends_at_the_codes_themselves_and_at_their_swap():
+    a, b = make_codes(batch_size=1, seed=0), make_codes(batch_size=1, seed=1)
+    row = a.interpolate(b, [0, 0.25, 1], content="all", mask=[1])
+    assert len(row) == 3
+    for index, end in ((0, a), (2, a.swap(b, content="all", mask=[1]))):
+        assert torch.equal(row[index].content, end.content)
+        assert torch.equal(row[index].mask, end.mask)
+
+
+def test_interpolation_without_masks_or_with_impossible_weights():
+    a, b = (FDAECodes(make_codes(seed=seed).content) for seed in (0, 1))
+    assert a.interpolate(b, 0.5, content=0).mask is None
+    for weight in (-0.1, 1.5, float("nan"), []):
+        with pytest.raises(ValueError, match=r"in \[0, 1\]"):
+            a.interpolate(b, weight, content=0)
+    with pytest.raises(ValueError, match="codes of one image, not of 3"):
+        a.interpolate(b, [0.1, 0.2], content=0)

@@ -29,6 +29,12 @@ def test_split_follows_the_seed():
     assert one == same != other
 
 
+def test_named_images_are_held_out():
+    is_test = np.arange(400) >= 300
+    flipped = np.where(is_test, ~BRIGHT, BRIGHT)  # learnt from the others, wrong on all of these
+    assert attribute_accuracy(CODES, flipped[:, None], is_test=is_test)["accuracy"][0] < 0.05
+
+
 def test_unusable_attributes_are_errors():
     with pytest.raises(ValueError, match=r"must have shape \(400, A\)"):
         attribute_accuracy(CODES, BRIGHT)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fdae_diffusers.metrics.representation import CodeReducer, describe, discretize
+from fdae_diffusers.metrics.representation import CodeReducer, describe
 
 CODES = np.random.default_rng(0).standard_normal((100, 12, 10))
 
@@ -48,23 +48,34 @@ def test_half_precision_codes_are_reduced_in_double_precision():
     )
 
 
+def discretize(codes):
+    reducer = CodeReducer()
+    return reducer.discretize(reducer.fit_transform(codes))
+
+
+def test_codes_of_a_single_component_become_clusters_as_those_of_more_do():
+    outlier = np.random.default_rng(0).standard_normal((200, 20, 4))
+    outlier[0] = 1000  # equal bins over its range would put all others into one
+    assert all(len(set(labels)) == 20 for labels in discretize(outlier).T)
+
+
 def test_vectors_become_clusters_and_scalars_bins():
-    clusters = discretize(CodeReducer().fit_transform(CODES))
+    clusters = discretize(CODES)
     assert clusters.shape == (100, 12)
     assert set(clusters.ravel()) == set(range(20))
-    bins = discretize(np.linspace(0, 1, 40).reshape(40, 1, 1))
+    bins = discretize(np.linspace(0, 1, 40).reshape(40, 1))
     np.testing.assert_array_equal(bins[:, 0], np.repeat(np.arange(1, 21), 2))
 
 
 def test_fewer_values_than_clusters_keep_their_identity():
     values = np.random.default_rng(0).integers(3, size=50)
-    labels = discretize(np.eye(3)[values][:, None])[:, 0]
+    labels = discretize(np.eye(3)[values][:, None].repeat(2, axis=1))[:, 0]
     assert len(set(zip(values, labels, strict=True))) == 3
 
 
 def test_description_names_what_was_done():
     assert "12 codes, PCA of each to 3 of 80 dimensions; 20 K-means clusters" in describe("fdae", 12, 80)
-    assert "histograms" in describe("fdae", 20, 80)
+    assert "20 codes, PCA of each to 1 of 80 dimensions; 20 K-means clusters" in describe("fdae", 20, 80)
     assert "no PCA" in describe("scalar", 12, 80)
 
 

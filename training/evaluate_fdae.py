@@ -3,115 +3,17 @@
 
     python training/evaluate_fdae.py --model outputs/quickstart --dataset shapes3d-rendered
 
-Every image of the benchmark is encoded once. The scores are printed as a table and written to `metrics.json`.
+Every image of the benchmark is encoded once. The scores are printed as a table and written to `metrics.json`,
+and how much each code tells about each factor is drawn in `importance.png`.
 """
 
-import json
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-
 from fdae_diffusers.arguments import parse_config, run_script
-from fdae_diffusers.data import RENDERED_SHAPES3D, Benchmark, ImageDataset, get_benchmark, load_image_dataset
-from fdae_diffusers.encoding import encode_dataset
-from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.files import whole_file
-from fdae_diffusers.loading import load_pipeline
-from fdae_diffusers.metrics import evaluate_codes
-from fdae_diffusers.metrics.evaluation import METRICS
-from fdae_diffusers.training.model_card import METRICS_FILE, TRAINING_FILE, write_model_card
-
-
-@dataclass
-class EvaluationConfig:
-    """Settings of an evaluation; the defaults are the released protocol with the paper's counts."""
-
-    model: str = field(metadata={"help": "Pipeline folder or Hub id."})
-    dataset: str = field(metadata={"help": "shapes3d-rendered, shapes3d, cars3d, mpi3d-toy, mpi3d-real-complex, ..."})
-    dataset_path: str | None = field(
-        default=None, metadata={"help": "Local folder or Hub id of the data set, instead of its own place on the Hub."}
-    )
-    protocol: Literal["fdae", "scalar", "fast"] = field(
-        default="fdae", metadata={"help": "fdae: released code; scalar: disentanglement_lib; fast: not comparable."}
-    )
-    metrics: list[str] = field(
-        default_factory=lambda: ["dci", "factor_vae", "mig", "self_mig"], metadata={"help": "What to compute."}
-    )
-    num_train: int = field(default=10_000, metadata={"help": "Images that metrics are fitted on."})
-    num_test: int = field(default=5_000, metadata={"help": "Images that they are tested on."})
-    num_train_votes: int = field(default=10_000, metadata={"help": "Batches the FactorVAE classifier learns from."})
-    num_eval_votes: int = field(default=5_000, metadata={"help": "Batches it is scored on."})
-    seed: int = field(default=0, metadata={"help": "Seed of all draws and classifiers."})
-    batch_size: int = field(default=256, metadata={"help": "Images encoded at a time."})
-    num_workers: int = field(default=0, metadata={"help": "Processes that read images."})
-    n_jobs: int = field(default=-1, metadata={"help": "Factors fitted at a time; -1: one per core."})
-    cache_dir: str | None = field(default=None, metadata={"help": "Keep codes here: interrupted runs go on."})
-    device: str | None = field(default=None, metadata={"help": "cuda, cpu, ...; the best there is by default."})
-    output: str | None = field(default=None, metadata={"help": "JSON file; metrics.json in a local model's folder."})
-
-    def __post_init__(self):
-        if unknown := sorted(set(self.metrics) - set(METRICS)):
-            raise FDAEError(f"unknown metrics {', '.join(unknown)}: choose from {', '.join(METRICS)}")
+from fdae_diffusers.evaluation import EvaluationConfig, evaluate
 
 
 def main() -> None:
     """Evaluate with the settings of the command line."""
     evaluate(parse_config(EvaluationConfig))
-
-
-def evaluate(config: EvaluationConfig) -> dict[str, Any]:
-    """Encode the benchmark, compute the metrics, print and write them.
-
-    Raises:
-        FDAEError: If the model or the data set cannot be loaded.
-    """
-    output = Path(config.output or (Path(config.model) if Path(config.model).is_dir() else Path()) / METRICS_FILE)
-    encoder = load_pipeline(config.model, config.device).encoder
-    images, factors = load_benchmark(config.dataset, config.dataset_path, encoder.config.sample_size)
-    codes = encode_dataset(encoder, images, config.batch_size, config.num_workers, config.cache_dir)
-    scores = evaluate_codes(
-        codes,
-        factors,
-        protocol=config.protocol,
-        seed=config.seed,
-        metrics=config.metrics,
-        num_train=config.num_train,
-        num_test=config.num_test,
-        num_train_votes=config.num_train_votes,
-        num_eval_votes=config.num_eval_votes,
-        n_jobs=config.n_jobs,
-    )
-    result = {"model": config.model, "dataset": config.dataset, **scores}
-    print_table(result)
-    with whole_file(output) as unfinished:
-        unfinished.write_text(json.dumps(result, indent=2, default=np.ndarray.tolist) + "\n")
-    print(f"written to {output}")
-    if (output.parent / TRAINING_FILE).exists() and output.name == METRICS_FILE:
-        write_model_card(output.parent)
-    return result
-
-
-def load_benchmark(name: str, path: str | None, size: int) -> tuple[ImageDataset, np.ndarray]:
-    """Images of a benchmark at a size, and their factors (n, F)."""
-    benchmark: Benchmark = get_benchmark("shapes3d" if name == RENDERED_SHAPES3D else name)
-    source = RENDERED_SHAPES3D if name == RENDERED_SHAPES3D else path or benchmark.hub_id
-    if source is None:
-        raise FDAEError(
-            f"{name} is not on the Hub as parquet: name a folder that training/convert_dataset.py made as dataset_path"
-        )
-    dataset = load_image_dataset(source, size=size)
-    return ImageDataset(dataset, size, image_column=benchmark.image_column), benchmark.read_factors(dataset)
-
-
-def print_table(result: dict[str, Any]) -> None:
-    """Print every single number of the metrics that were computed."""
-    print(f"\n{result['model']} on {result['dataset']}, protocol {result['protocol']}, seed {result['seed']}")
-    for metric in METRICS:
-        for name, value in result.get(metric, {}).items():
-            if isinstance(value, float):
-                print(f"  {metric:<24} {name:<24} {value:.4f}")
 
 
 if __name__ == "__main__":

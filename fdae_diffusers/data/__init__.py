@@ -1,7 +1,7 @@
 """Data sets: benchmarks with known factors, Shapes3D rendered again, and images from anywhere."""
 
-from .benchmarks import BENCHMARKS, Benchmark, get_benchmark
-from .images import RENDERED_SHAPES3D, ImageDataset, find_image_column, load_image_dataset
+from .benchmarks import BENCHMARKS, RENDERED_SHAPES3D, Benchmark, get_benchmark
+from .images import ImageDataset, find_image_column, load_benchmark, load_image_dataset
 from .shapes3d import Shapes3DRenderer, rendered_shapes3d
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Shapes3DRenderer",
     "find_image_column",
     "get_benchmark",
+    "load_benchmark",
     "load_image_dataset",
     "rendered_shapes3d",
 ]

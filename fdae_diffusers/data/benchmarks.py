@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from ..errors import FDAEError
 
+RENDERED_SHAPES3D = "shapes3d-rendered"
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -116,7 +118,13 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 
 def get_benchmark(name: str) -> Benchmark:
-    """Return the benchmark of a name in `BENCHMARKS`. FDAEError, naming those there are, for another name."""
+    """Return the benchmark of a name in `BENCHMARKS`; "shapes3d-rendered" has the factors of Shapes3D.
+
+    Raises:
+        FDAEError: for another name; it lists those there are.
+    """
+    if name == RENDERED_SHAPES3D:
+        return BENCHMARKS["shapes3d"]
     if name not in BENCHMARKS:
         raise FDAEError(f"unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
     return BENCHMARKS[name]

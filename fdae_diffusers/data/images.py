@@ -13,9 +13,8 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import FDAEError, first_line
 from ..image_processing import to_pixel_values
+from .benchmarks import RENDERED_SHAPES3D, get_benchmark
 from .shapes3d import rendered_shapes3d
-
-RENDERED_SHAPES3D = "shapes3d-rendered"
 
 logger = logging.getLogger(__name__)
 
@@ -180,3 +179,27 @@ class ImageDataset(torch.utils.data.Dataset):
         if row not in self.bad_rows:
             self.bad_rows.add(row)
             logger.warning("skipping the image of %s, which cannot be read: %s", name, error)
+
+
+def load_benchmark(
+    name: str, path: str | None = None, size: int = 64, max_samples: int | None = None
+) -> tuple[ImageDataset, np.ndarray]:
+    """Load the images of a benchmark and their factors (n, F).
+
+    Args:
+        name: One of `BENCHMARKS`, or "shapes3d-rendered".
+        path: Local folder or Hub id of the data set, instead of the benchmark's own place on the Hub.
+        size: Height and width of the images.
+        max_samples: As for `load_image_dataset`.
+
+    Raises:
+        FDAEError: if there is no such benchmark, or its data set cannot be loaded.
+    """
+    benchmark = get_benchmark(name)
+    source = RENDERED_SHAPES3D if name == RENDERED_SHAPES3D else path or benchmark.hub_id
+    if source is None:
+        raise FDAEError(
+            f"{name} is not on the Hub as parquet: name a folder that training/convert_dataset.py made as dataset_path"
+        )
+    dataset = load_image_dataset(source, size=size, max_samples=max_samples)
+    return ImageDataset(dataset, size, image_column=benchmark.image_column), benchmark.read_factors(dataset)

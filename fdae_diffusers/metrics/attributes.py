@@ -14,6 +14,7 @@ def attribute_accuracy(
     *,
     num_components: int | None = None,
     test_fraction: float = 0.2,
+    is_test: np.ndarray | None = None,
     seed: int = 0,
     n_jobs: int | None = None,
 ) -> dict:
@@ -25,6 +26,7 @@ def attribute_accuracy(
         num_components: principal components per code; unless given floor(36 / 2N) and at least 1, the content codes'
             share under the protocol `fdae`.
         test_fraction: share of the images held out, in (0, 1). PCA and SVMs see the others only.
+        is_test: (n,) booleans, the images held out, instead of a random share.
         seed: of the split and the SVMs.
         n_jobs: attributes fitted at a time, in threads; -1 means all cores.
 
@@ -38,7 +40,10 @@ def attribute_accuracy(
     codes, attributes = as_codes(content_codes), np.asarray(attributes)
     if attributes.ndim != 2 or len(attributes) != len(codes):
         raise ValueError(f"attributes must have shape ({len(codes)}, A), got {attributes.shape}")
-    train, test = train_test_split(np.arange(len(codes)), test_size=test_fraction, random_state=seed)
+    if is_test is None:
+        train, test = train_test_split(np.arange(len(codes)), test_size=test_fraction, random_state=seed)
+    else:
+        train, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
     constant = np.flatnonzero((attributes[train] == attributes[train[0]]).all(axis=0))
     if len(constant):
         raise ValueError(f"attributes {constant.tolist()} have one value only among the training images")

@@ -48,15 +48,12 @@ def dci(
     Raises:
         ValueError: if shapes disagree, a factor is constant, or there is only one factor or dimension.
     """
-    train, train_factors, test, test_factors = reduce_split(
-        train_codes, train_factors, test_codes, test_factors, protocol
-    )
-    x_train, x_test = (x.reshape(len(x), -1) for x in (train, test))  # (n, D), (m, D)
+    x_train, y_train, x_test, y_test, _ = reduce_split(train_codes, train_factors, test_codes, test_factors, protocol)
     fits = Parallel(n_jobs, prefer="threads", return_as="generator")(
-        delayed(_fit_factor)(protocol, seed, x_train, y_train, x_test, y_test)
-        for y_train, y_test in zip(train_factors.T, test_factors.T, strict=True)
+        delayed(_fit_factor)(protocol, seed, x_train, train_values, x_test, test_values)
+        for train_values, test_values in zip(y_train.T, y_test.T, strict=True)
     )
-    fits = tqdm(fits, desc="DCI", unit="factor", total=train_factors.shape[1], disable=not progress, leave=False)
+    fits = tqdm(fits, desc="DCI", unit="factor", total=y_train.shape[1], disable=not progress, leave=False)
     columns, train_accuracy, test_accuracy = zip(*fits, strict=True)
     importance = np.stack(columns, axis=1)
     return {

@@ -10,7 +10,7 @@ and the score is the mean of max_v IRS[i, v] over dimensions, weighted by their 
 
 import numpy as np
 
-from .representation import CodeReducer, Protocol, as_factors, discretize, varying_dims
+from .representation import CodeReducer, Protocol, as_factors, histogram_bins, varying_dims
 
 
 def irs(codes: np.ndarray, factors: np.ndarray, *, protocol: Protocol = "fdae", quantile: float = 0.99) -> dict:
@@ -28,7 +28,7 @@ def irs(codes: np.ndarray, factors: np.ndarray, *, protocol: Protocol = "fdae", 
     Raises:
         ValueError: if shapes disagree, a factor is constant or no dimension varies.
     """
-    factors = discretize(as_factors(factors, len(codes))[:, :, None])
+    factors = histogram_bins(as_factors(factors, len(codes)))
     dims = CodeReducer(protocol).fit_transform(codes).reshape(len(codes), -1)
     dims = dims[:, varying_dims(dims)]
     largest = np.abs(dims - dims.mean(axis=0)).max(axis=0)

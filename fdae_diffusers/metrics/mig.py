@@ -9,7 +9,7 @@ With discrete values q_k of the codes and I the mutual information:
 import numpy as np
 from sklearn.metrics import mutual_info_score
 
-from .representation import CodeReducer, Protocol, as_factors, discretize
+from .representation import CodeReducer, Protocol, as_factors
 
 
 def mig(codes: np.ndarray, factors: np.ndarray, *, protocol: Protocol = "fdae", seed: int = 0) -> dict:
@@ -64,7 +64,8 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _discrete_codes(codes: np.ndarray, protocol: Protocol, seed: int) -> np.ndarray:
-    discrete = discretize(CodeReducer(protocol).fit_transform(codes), seed)  # (n, K)
+    reducer = CodeReducer(protocol)
+    discrete = reducer.discretize(reducer.fit_transform(codes), seed)  # (n, K)
     if discrete.shape[1] < 2:
         raise ValueError("a gap needs at least two codes")
     return discrete

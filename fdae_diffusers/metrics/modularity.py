@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from .mig import mutual_information
-from .representation import Protocol, discretize, reduce_split
+from .representation import Protocol, reduce_split
 
 
 def modularity_explicitness(
@@ -43,14 +43,13 @@ def modularity_explicitness(
     Raises:
         ValueError: if shapes disagree, a factor is constant, or there is only one factor or dimension.
     """
-    train, train_factors, test, test_factors = reduce_split(
+    x_train, y_train, x_test, y_test, reducer = reduce_split(
         train_codes, train_factors, test_codes, test_factors, protocol
     )
-    information = mutual_information(discretize(train, seed), train_factors)
-    x_train, x_test = (x.reshape(len(x), -1) for x in (train, test))  # (n, D), (m, D)
+    information = mutual_information(reducer.discretize(x_train, seed), y_train)
     areas = [
-        _areas_under_roc(x_train, y_train, x_test, y_test)
-        for y_train, y_test in zip(train_factors.T, test_factors.T, strict=True)
+        _areas_under_roc(x_train, train_values, x_test, test_values)
+        for train_values, test_values in zip(y_train.T, y_test.T, strict=True)
     ]
     explicitness_train, explicitness_test = np.mean(areas, axis=0)
     return {

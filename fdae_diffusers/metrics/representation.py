@@ -10,12 +10,11 @@ A representation is an array of K codes per image, (n, K, d); scalar codes (n, d
 
 `fdae` is the protocol of the code released with Wu & Zheng (AAAI 2024), `scalar` that of disentanglement_lib
 (Locatello et al., ICML 2019). A single code (K = 1) has no second-best to compare with, and codes of one dimension
-need no PCA: both follow the rules of `scalar` under every protocol. A PCA to one component (K > 18) leaves
-histograms, not clusters.
+need no PCA: both follow the rules of `scalar` under every protocol.
 """
 
 import warnings
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -73,8 +72,35 @@ class CodeReducer(TransformerMixin, BaseEstimator):
             raise ValueError("codes contain NaN or infinity")
         return reduced
 
+    def discretize(self, reduced: np.ndarray, seed: int = 0) -> np.ndarray:
+        """Return one integer per code, (n, K'): its K-means cluster after a PCA, else its histogram bin.
+
+        K-means runs once per code (`n_init=1`, scikit-learn's default since 1.4 and what the released code gives with
+        it; ten runs, the default before, give other clusters and another MIG).
+
+        Args:
+            reduced: (n, K', p) from `transform`, or its rows flattened to (n, K' p).
+            seed: `random_state` of every K-means.
+        """
+        if not self.pcas_:
+            return histogram_bins(reduced.reshape(len(reduced), -1))
+        codes = np.split(reduced.reshape(len(reduced), -1), len(self.pcas_), axis=1)
+        with warnings.catch_warnings():  # codes of fewer than 20 distinct values fill fewer clusters
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return np.stack([KMeans(NUM_BINS, n_init=1, random_state=seed).fit_predict(v) for v in codes], axis=1)
+
     def _project(self, codes: np.ndarray) -> np.ndarray:
         return np.stack([pca.transform(codes[:, k].astype(np.float64)) for k, pca in enumerate(self.pcas_)], axis=1)
+
+
+class ReducedSplit(NamedTuple):
+    """Training and test images as the classifiers of a metric see them."""
+
+    x_train: np.ndarray  # (n, D), reduced codes
+    y_train: np.ndarray  # (n, F)
+    x_test: np.ndarray  # (m, D)
+    y_test: np.ndarray  # (m, F)
+    reducer: CodeReducer  # fitted on the training images
 
 
 def reduce_split(
@@ -83,35 +109,19 @@ def reduce_split(
     test_codes: np.ndarray,
     test_factors: np.ndarray,
     protocol: Protocol,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return checked and reduced codes: of training (n, K', p), with factors (n, F); of test, with theirs."""
-    train_factors, test_factors = (
-        as_factors(train_factors, len(train_codes)),
-        as_factors(test_factors, len(test_codes)),
-    )
+) -> ReducedSplit:
+    """Check codes and factors of training and test images, and reduce the codes."""
+    y_train, y_test = as_factors(train_factors, len(train_codes)), as_factors(test_factors, len(test_codes))
     reducer = CodeReducer(protocol).fit(train_codes)
-    train, test = reducer.transform(train_codes), reducer.transform(test_codes)
-    if train[0].size < 2 or train_factors.shape[1] < 2:
+    x_train, x_test = (reducer.transform(codes).reshape(len(codes), -1) for codes in (train_codes, test_codes))
+    if x_train.shape[1] < 2 or y_train.shape[1] < 2:
         raise ValueError("at least two dimensions and two factors are needed to compare them")
-    return train, train_factors, test, test_factors
+    return ReducedSplit(x_train, y_train, x_test, y_test, reducer)
 
 
-def discretize(reduced: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Return one integer per code, (n, K): its K-means cluster, or its histogram bin where p = 1.
-
-    K-means runs once per code (`n_init=1`, scikit-learn's default since 1.4 and what the released code gives with it;
-    ten runs, the default before, give other clusters and another MIG).
-
-    Args:
-        reduced: (n, K, p), from `CodeReducer`.
-        seed: `random_state` of every K-means.
-    """
-    values = [reduced[:, k] for k in range(reduced.shape[1])]
-    if reduced.shape[2] == 1:
-        return np.stack([np.digitize(v[:, 0], np.histogram_bin_edges(v, NUM_BINS)[:-1]) for v in values], axis=1)
-    with warnings.catch_warnings():  # codes of fewer than 20 distinct values fill fewer clusters
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return np.stack([KMeans(NUM_BINS, n_init=1, random_state=seed).fit_predict(v) for v in values], axis=1)
+def histogram_bins(values: np.ndarray) -> np.ndarray:
+    """Return the bin, 1 to 20, of each value in the histogram of its column of `values` (n, D)."""
+    return np.stack([np.digitize(v, np.histogram_bin_edges(v, NUM_BINS)[:-1]) for v in values.T], axis=1)
 
 
 def varying_dims(dims: np.ndarray) -> np.ndarray:
@@ -131,8 +141,8 @@ def describe(protocol: Protocol, num_codes: int, dim: int) -> str:
         reduction = f"{why}each of the {num_codes * dim} dimensions by itself, no PCA"
         return f"{reduction}; histograms of {NUM_BINS} bins; {classifier}"
     components = min(TOTAL_COMPONENTS // num_codes, dim)
-    bins = f"{NUM_BINS} K-means clusters" if components > 1 else f"histograms of {NUM_BINS} bins"
-    return f"{num_codes} codes, PCA of each to {components} of {dim} dimensions; {bins}; {classifier}"
+    reduction = f"{num_codes} codes, PCA of each to {components} of {dim} dimensions"
+    return f"{reduction}; {NUM_BINS} K-means clusters; {classifier}"
 
 
 def as_codes(codes: np.ndarray) -> np.ndarray:

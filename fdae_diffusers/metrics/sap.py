@@ -37,13 +37,10 @@ def sap(
     Raises:
         ValueError: if shapes disagree, a factor is constant, or there is only one factor or dimension.
     """
-    train, train_factors, test, test_factors = reduce_split(
-        train_codes, train_factors, test_codes, test_factors, protocol
-    )
-    x_train, x_test = (x.reshape(len(x), -1) for x in (train, test))  # (n, D), (m, D)
+    x_train, y_train, x_test, y_test, _ = reduce_split(train_codes, train_factors, test_codes, test_factors, protocol)
     columns = Parallel(n_jobs, prefer="threads")(
-        delayed(_accuracy_per_dimension)(x_train, y_train, x_test, y_test, seed)
-        for y_train, y_test in zip(train_factors.T, test_factors.T, strict=True)
+        delayed(_accuracy_per_dimension)(x_train, train_values, x_test, test_values, seed)
+        for train_values, test_values in zip(y_train.T, y_test.T, strict=True)
     )
     accuracy = np.stack(columns, axis=1)
     second, first = np.sort(accuracy, axis=0)[-2:]

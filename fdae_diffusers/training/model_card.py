@@ -11,10 +11,12 @@ from ..files import whole_file
 
 TRAINING_FILE = "training.json"
 METRICS_FILE = "metrics.json"
+IMPORTANCE_FILE = "importance.png"
 PICTURES = {
     "masks.png": "Images, the mask of each concept, and the strongest concept at each pixel",
     "swap_grid.png": "Swapped codes: content from the image on the left, masks from the image above",
     "reconstructions.png": "Images above their reconstructions",
+    IMPORTANCE_FILE: "How much each content code c and mask code m serves to predict each factor (DCI)",
 }
 # (metric, its value in metrics.json, name in the card)
 SCORES = (

@@ -7,10 +7,11 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
+from ..basis import BASIS_FILE
 from ..errors import FDAEError, first_line
 from .model_card import METRICS_FILE, PICTURES, TRAINING_FILE
 
-UPLOADED = ["model_index.json", "README.md", TRAINING_FILE, METRICS_FILE, *PICTURES]
+UPLOADED = ["model_index.json", "README.md", TRAINING_FILE, METRICS_FILE, BASIS_FILE, *PICTURES]
 UPLOADED += ["unet/*", "encoder/*", "scheduler/*"]
 
 

@@ -1,0 +1,106 @@
+"""Score a model on a disentanglement benchmark: encode every image once, compute the metrics, write `metrics.json`."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from .data import get_benchmark, load_benchmark
+from .encoding import encode_dataset
+from .errors import FDAEError
+from .files import whole_file
+from .loading import load_pipeline
+from .metrics import evaluate_codes
+from .metrics.evaluation import METRICS
+from .training.model_card import IMPORTANCE_FILE, METRICS_FILE, TRAINING_FILE, write_model_card
+from .visualization import importance_figure
+
+
+@dataclass
+class EvaluationSettings:
+    """How models are scored; the defaults are the released protocol with the paper's counts.
+
+    Raises:
+        FDAEError: If there is no such metric.
+    """
+
+    dataset: str = field(metadata={"help": "shapes3d-rendered, shapes3d, cars3d, mpi3d-toy, mpi3d-real-complex, ..."})
+    dataset_path: str | None = field(
+        default=None, metadata={"help": "Local folder or Hub id of the data set, instead of its own place on the Hub."}
+    )
+    protocol: Literal["fdae", "scalar", "fast"] = field(
+        default="fdae", metadata={"help": "fdae: released code; scalar: disentanglement_lib; fast: not comparable."}
+    )
+    metrics: list[str] = field(
+        default_factory=lambda: ["dci", "factor_vae", "mig", "self_mig"], metadata={"help": "What to compute."}
+    )
+    num_train: int = field(default=10_000, metadata={"help": "Images that metrics are fitted on."})
+    num_test: int = field(default=5_000, metadata={"help": "Images that they are tested on."})
+    num_train_votes: int = field(default=10_000, metadata={"help": "Batches the FactorVAE classifier learns from."})
+    num_eval_votes: int = field(default=5_000, metadata={"help": "Batches it is scored on."})
+    batch_size: int = field(default=256, metadata={"help": "Images encoded at a time."})
+    num_workers: int = field(default=0, metadata={"help": "Processes that read images for it."})
+    n_jobs: int = field(default=-1, metadata={"help": "Factors fitted at a time; -1: one per core."})
+    device: str | None = field(default=None, metadata={"help": "cuda, cpu, ...; the best there is by default."})
+
+    def __post_init__(self):
+        if unknown := sorted(set(self.metrics) - set(METRICS)):
+            raise FDAEError(f"unknown metrics {', '.join(unknown)}: choose from {', '.join(METRICS)}")
+
+
+@dataclass
+class EvaluationConfig(EvaluationSettings):
+    """Settings of the evaluation of one model."""
+
+    model: str = field(kw_only=True, metadata={"help": "Pipeline folder or Hub id."})
+    seed: int = field(default=0, metadata={"help": "Seed of all draws and classifiers."})
+    cache_dir: str | None = field(default=None, metadata={"help": "Keep codes here: interrupted runs go on."})
+    output: str | None = field(default=None, metadata={"help": "JSON file; metrics.json in a local model's folder."})
+
+
+def evaluate(config: EvaluationConfig) -> dict[str, Any]:
+    """Encode the benchmark, compute the metrics, print and write them; with DCI, draw `importance.png` beside them.
+
+    Raises:
+        FDAEError: If the model or the data set cannot be loaded.
+    """
+    output = Path(config.output or (Path(config.model) if Path(config.model).is_dir() else Path()) / METRICS_FILE)
+    encoder = load_pipeline(config.model, config.device).encoder
+    images, factors = load_benchmark(config.dataset, config.dataset_path, encoder.config.sample_size)
+    codes = encode_dataset(encoder, images, config.batch_size, config.num_workers, config.cache_dir)
+    scores = evaluate_codes(
+        codes,
+        factors,
+        protocol=config.protocol,
+        seed=config.seed,
+        metrics=config.metrics,
+        num_train=config.num_train,
+        num_test=config.num_test,
+        num_train_votes=config.num_train_votes,
+        num_eval_votes=config.num_eval_votes,
+        n_jobs=config.n_jobs,
+    )
+    result = {"model": config.model, "dataset": config.dataset, **scores}
+    print_table(result)
+    with whole_file(output) as unfinished:
+        unfinished.write_text(json.dumps(result, indent=2, default=np.ndarray.tolist) + "\n")
+    print(f"written to {output}")
+    if "dci" in scores:
+        names = get_benchmark(config.dataset).factor_names
+        figure = importance_figure(scores["dci"]["importance"], names, encoder.config.num_concepts)
+        with whole_file(output.with_name(IMPORTANCE_FILE)) as unfinished:
+            figure.save(unfinished)
+    if (output.parent / TRAINING_FILE).exists() and output.name == METRICS_FILE:
+        write_model_card(output.parent)
+    return result
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """Print every single number of the metrics that were computed."""
+    print(f"\n{result['model']} on {result['dataset']}, protocol {result['protocol']}, seed {result['seed']}")
+    for metric in METRICS:
+        for name, value in result.get(metric, {}).items():
+            if isinstance(value, float):
+                print(f"  {metric:<24} {name:<24} {value:.4f}")
