@@ -73,7 +73,7 @@ def test_generator_per_image_does_not_depend_on_the_batch(pipeline, images):
     ).images
     for i in range(5):
         alone = pipeline(images[i : i + 1], num_inference_steps=2, generator=seeded(i), output_type="pt").images
-        torch.testing.assert_close(alone[0], together[i], atol=2e-4, rtol=0)
+        torch.testing.assert_close(alone[0], together[i], atol=1e-3, rtol=0)
 
 
 def test_latents_are_standard_normal_starting_noise(pipeline, images):
