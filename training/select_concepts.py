@@ -58,9 +58,11 @@ def select(config: SelectionConfig) -> int:
         FDAEError: If the output folder holds something else, or a training or an evaluation fails.
     """
 
+    concepts = {variant.title: n for n, variant in VARIANTS.items()}
+
     def write(folder: Path) -> int:
         rows = write_table(folder, "concepts", list(VARIANTS.values()), [SELF_MIG, DCI, FACTOR_VAE, MIG])
-        points = [(int(row["title"].removeprefix("N = ")), *row["self-MIG"]) for row in rows]
+        points = [(concepts[row["title"]], *row["self-MIG"]) for row in rows]
         with whole_file(folder / "concepts.png") as unfinished:
             self_mig_figure(points).savefig(unfinished, format="png", dpi=150)
         return max(points, key=lambda point: point[1])[0]
