@@ -13,8 +13,7 @@ import numpy as np
 import torch
 
 from .codes import FDAECodes
-from .data import Shapes3DRenderer
-from .data.shapes3d import SHAPES3D
+from .data.shapes3d import SHAPES3D, shared_renderer
 from .data.shapes3d_reader import Shapes3DReader
 from .errors import FDAEError
 from .pipeline_fdae import FDAEPipeline
@@ -57,7 +56,7 @@ class Pairs:
         sizes = np.array(SHAPES3D.factor_sizes)
         self.sources = random_state.randint(sizes, size=(num_pairs, len(sizes)))  # (n, 6)
         self.targets = (self.sources + random_state.randint(1, sizes, size=self.sources.shape)) % sizes
-        self.renderer = Shapes3DRenderer(pipeline.encoder.config.sample_size)
+        self._renderer = shared_renderer(pipeline.encoder.config.sample_size)
         self._pipeline, self._batch_size = pipeline, batch_size
         self._num_inference_steps = num_inference_steps
         images = self.render(self.sources)
@@ -71,7 +70,7 @@ class Pairs:
 
     def render(self, factors: np.ndarray) -> np.ndarray:
         """The true images (n, H, W, 3), uint8, of factors (n, 6)."""
-        return self.renderer.render(SHAPES3D.factors_to_rows(factors))
+        return self._renderer.render(SHAPES3D.factors_to_rows(factors))
 
     def expected(self, factors: Sequence[str]) -> np.ndarray:
         """Factors (n, 6) of the sources, but those named of the targets."""
@@ -149,7 +148,7 @@ def score_edit(edit: Edit, pairs: Pairs, reader: Shapes3DReader) -> dict[str, An
         "changed": list(edit.factors),
         "as_expected": dict(zip(FACTORS, hits.mean(axis=0).tolist(), strict=True)),
         "all_as_expected": float(hits.all(axis=1).mean()),
-        "psnr": float(-10 * np.log10(errors).mean()),
+        "psnr": float(-10 * np.log10(errors.clip(1e-10)).mean()),
     }
 
 
