@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils import gen_batches
 
 from .codes import FDAECodes
 from .data.shapes3d import SHAPES3D, shared_renderer
@@ -63,7 +64,9 @@ class Pairs:
         self._codes = pipeline.encode(images)
         self._other_codes = pipeline.encode(self.render(self.targets))
         if keep_noise:
-            self._noise = pipeline.invert(images, self._codes, num_inference_steps)
+            self._noise = torch.cat(
+                [pipeline.invert(images[rows], self._codes[rows], num_inference_steps) for rows in self._batches()]
+            )
         else:
             noise = random_state.standard_normal(images.shape).astype(np.float32)
             self._noise = torch.from_numpy(noise).permute(0, 3, 1, 2)
@@ -79,9 +82,11 @@ class Pairs:
     def draw(self, content: Sequence[int], mask: Sequence[int]) -> np.ndarray:
         """Edited pictures (n, H, W, 3), uint8: the sources with these codes of the targets."""
         codes = self._codes.swap(self._other_codes, content=content, mask=mask)
-        starts = range(0, len(codes), self._batch_size)
-        pictures = np.concatenate([self._decode(codes, slice(start, start + self._batch_size)) for start in starts])
+        pictures = np.concatenate([self._decode(codes, rows) for rows in self._batches()])
         return (pictures * 255).round().astype(np.uint8)
+
+    def _batches(self) -> list[slice]:
+        return list(gen_batches(len(self.sources), self._batch_size))
 
     def _decode(self, codes: FDAECodes, rows: slice) -> np.ndarray:
         return self._pipeline(

@@ -97,7 +97,7 @@ def test_single_concept_models_are_refused(pairs, reader):
 
 def test_script_writes_rates_that_repeat_and_own_noise_keeps_the_picture(tmp_path, monkeypatch, capsys):
     micro_pipeline().save_pretrained(tmp_path)
-    flags = ["--model", str(tmp_path), "--num_pairs", "3", "--num_search_pairs", "1", "--num_inference_steps", "6"]
+    flags = ["--model", str(tmp_path), "--num_pairs", "2", "--num_search_pairs", "1", "--num_inference_steps", "4"]
     results = []
     for keep_noise in (False, False, True):
         monkeypatch.setattr("sys.argv", ["evaluate_swaps.py", *flags, "--keep_noise", str(keep_noise)])
