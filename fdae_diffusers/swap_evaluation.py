@@ -98,10 +98,11 @@ class Pairs:
 
 
 def find_edits(num_concepts: int, pairs: Pairs, reader: Shapes3DReader) -> list[Edit]:
-    """Find the concept of each surface, and of the shadow, from what their codes change.
+    """Find the concept of each surface from what their codes change.
 
-    A surface's concept is the one whose content code, swapped alone, changes the surface's hue most often. The
-    shadow's is the one whose mask code helps that of the object most to change the shape.
+    A surface's concept is the one whose content code, swapped alone, changes the surface's hue most often. The mask
+    of the object does not hold its shadow: the second mask is the one that, swapped along with it, makes most pictures
+    right in all factors.
 
     Args:
         num_concepts: N.
@@ -114,14 +115,15 @@ def find_edits(num_concepts: int, pairs: Pairs, reader: Shapes3DReader) -> list[
     if num_concepts < 2:
         raise FDAEError("a single-concept model has no concepts to swap")
 
-    def taken(content: Sequence[int] = (), mask: Sequence[int] = ()) -> np.ndarray:
-        """Share of pictures whose factors (F,) became the other image's."""
-        return (reader.read(pairs.draw(content, mask)) == pairs.targets).mean(axis=0)
-
-    effects = np.stack([taken(content=[concept]) for concept in range(num_concepts)])  # (N, F)
+    effects = np.stack(
+        [(reader.read(pairs.draw([concept], ())) == pairs.targets).mean(axis=0) for concept in range(num_concepts)]
+    )  # (N, F), the share of pictures whose factors became the other image's
     floor, wall, thing = (int(effects[:, FACTORS.index(hue)].argmax()) for hue in HUES)
-    others = [concept for concept in range(num_concepts) if concept != thing]
-    shadow = max(others, key=lambda concept: taken(mask=[thing, concept])[FACTORS.index("shape")])
+    with_second = [
+        Edit("object and second mask", (), (thing, concept), ("scale", "shape"))
+        for concept in range(num_concepts)
+        if concept != thing
+    ]
     everything = tuple(range(num_concepts))
     return [
         Edit("none", (), (), ()),
@@ -130,7 +132,7 @@ def find_edits(num_concepts: int, pairs: Pairs, reader: Shapes3DReader) -> list[
         Edit("object content", (thing,), (), HUES[2:]),
         Edit("all content", everything, (), HUES),
         Edit("object mask", (), (thing,), ("scale", "shape")),
-        Edit("object and shadow mask", (), (thing, shadow), ("scale", "shape")),
+        max(with_second, key=lambda edit: score_edit(edit, pairs, reader)["all_as_expected"]),
         Edit("all masks", (), everything, ("scale", "shape", "orientation")),
     ]
 

@@ -75,7 +75,7 @@ def test_concepts_are_found_by_what_their_codes_change(pairs, reader):
     assert edits["floor content"].content == (FLOOR,)
     assert edits["wall content"].content == (WALL,)
     assert edits["object content"].content == (OBJECT,)
-    assert edits["object and shadow mask"].mask == (OBJECT, SHADOW)
+    assert edits["object and second mask"].mask == (OBJECT, SHADOW)
 
 
 def test_edits_of_a_perfect_model_are_right_and_what_it_cannot_do_shows(pairs, reader):
@@ -107,4 +107,4 @@ def test_script_writes_rates_that_repeat_and_own_noise_keeps_the_picture(tmp_pat
     assert set(results[0]["reader_accuracy"].values()) == {1.0}
     random_noise, own_noise = (result["edits"]["none"]["psnr"] for result in results[1:])
     assert own_noise > random_noise + 5
-    assert "object and shadow mask" in capsys.readouterr().out
+    assert "object and second mask" in capsys.readouterr().out
