@@ -74,7 +74,7 @@ def evaluate(config: SwapsConfig) -> dict[str, Any]:
 def print_table(result: dict[str, Any]) -> None:
     """Print the share of pictures with the right value of each factor; a star marks those that should change."""
     print(f"\n{result['model']}, {result['num_pairs']} pairs, {result['num_inference_steps']} steps")
-    print(f"{'swapped':<38}" + "".join(f"{name:>13}" for name in (*FACTORS, "all", "PSNR (dB)")))
+    print(f"{'swapped':<36}" + "".join(f"{name:>12}" for name in (*FACTORS, "all", "PSNR (dB)")))
     for name, scores in result["edits"].items():
         codes = " ".join([f"c{n}" for n in scores["content"]] + [f"m{n}" for n in scores["mask"]])
         rates = [
@@ -82,7 +82,7 @@ def print_table(result: dict[str, Any]) -> None:
             for factor, rate in scores["as_expected"].items()
         ]
         cells = [*rates, f"{scores['all_as_expected']:.3f} ", f"{scores['psnr']:.1f} "]
-        print(f"{name:<22} {codes:<15}" + "".join(f"{cell:>13}" for cell in cells))
+        print(f"{name:<23}{codes:<13}" + "".join(f"{cell:>12}" for cell in cells))
     accuracy = min(result["reader_accuracy"].values())
     print(f"(read off true pictures: {accuracy:.3f} right in every factor, at least)")
 

@@ -7,7 +7,7 @@ start is the best of the hues that fit a few geometries.
 
 import numpy as np
 
-from .shapes3d import SHAPES3D, Shapes3DRenderer
+from .shapes3d import SHAPES3D, shared_renderer
 
 _NUM_HUES = 3  # the first factors are the hues of floor, wall and object; the others are the geometry
 _GEOMETRIES = np.argwhere(np.ones(SHAPES3D.factor_sizes[_NUM_HUES:]))  # (480, 3)
@@ -23,7 +23,7 @@ class Shapes3DReader:
     """
 
     def __init__(self, size: int):
-        self._renderer = Shapes3DRenderer(size)
+        self._renderer = shared_renderer(size)
 
     def read(self, images: np.ndarray) -> np.ndarray:
         """Return the factors (n, 6) of pictures (n, size, size, 3), uint8."""
