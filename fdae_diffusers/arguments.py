@@ -21,27 +21,29 @@ class JSONMapping(dict[str, Any]):
         super().__init__(json.loads(value) if isinstance(value, str) else value)
 
 
-class _Parser(HfArgumentParser):
+class Parser(HfArgumentParser):
     """Reports a wrong flag as one line instead of the usage text."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise instead of printing and exiting."""
         raise FDAEError(f"{message} (--help lists the flags)")
 
 
-def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None) -> ConfigT:
+def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None, **parser_options: Any) -> ConfigT:
     """Fill a dataclass from ``--config FILE.yaml`` and flags; flags override the file.
 
     Args:
         config_class: The dataclass; its fields are the flags and the keys of the file.
         argv: The arguments, those of the process by default.
+        parser_options: Of `argparse.ArgumentParser`: what its help says.
 
     Raises:
         FDAEError: If the file cannot be read, or a key, flag or value is unknown.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = _Parser(config_class, allow_abbrev=False)
+    parser = Parser(config_class, allow_abbrev=False, **parser_options)
     parser.add_argument("--config", help="YAML file with values for the flags below; flags override it")
-    config_parser = _Parser(add_help=False, allow_abbrev=False)
+    config_parser = Parser(add_help=False, allow_abbrev=False)
     config_parser.add_argument("--config")
     known, _ = config_parser.parse_known_args(argv)
     if known.config is not None:

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 import torch
 
+from .errors import FDAEError
+
 Concepts = int | Sequence[int] | Literal["all"]
 
 
@@ -73,10 +75,10 @@ class FDAECodes:
             New codes; neither batch is changed.
 
         Raises:
-            ValueError: If a concept does not exist, the batches do not fit, or a single-concept model has no masks.
+            FDAEError: If a concept does not exist, the batches do not fit, or a single-concept model has no masks.
         """
         if self.content.shape[1:] != other.content.shape[1:] or len(other) not in (1, len(self)):
-            raise ValueError(
+            raise FDAEError(
                 f"cannot swap codes of shape {tuple(other.content.shape)} into {tuple(self.content.shape)}: "
                 "both must come from the same model, and the other batch be as large or a single image"
             )
@@ -84,7 +86,7 @@ class FDAECodes:
         if self.mask is not None and other.mask is not None:
             swapped_mask = self._take(self.mask, other.mask, mask)
         elif self._indices(mask):
-            raise ValueError("these codes have no mask codes to swap: the model has a single concept")
+            raise FDAEError("these codes have no mask codes to swap: the model has a single concept")
         return FDAECodes(self._take(self.content, other.content, content), swapped_mask)
 
     def single_swaps(self, other: "FDAECodes") -> "FDAECodes":
@@ -105,6 +107,16 @@ class FDAECodes:
         if self.mask is not None:
             swaps += [self.swap(other, mask=concept) for concept in range(self.num_concepts)]
         return FDAECodes.cat(swaps)
+
+    def pairs(self) -> "FDAECodes":
+        """Combine the content of each of n images with the masks of each: n * n images, content outermost.
+
+        Raises:
+            FDAEError: If a single-concept model has no masks to combine.
+        """
+        if self.mask is None:
+            raise FDAEError("a single-concept model has no masks to combine with content: there is no swap grid")
+        return FDAECodes(self.content.repeat_interleave(len(self), dim=0), self.mask.repeat(len(self), 1, 1))
 
     def interpolate(
         self, other: "FDAECodes", weight: float | Sequence[float], content: Concepts = (), mask: Concepts = ()
@@ -161,7 +173,7 @@ class FDAECodes:
         except TypeError:
             indices = [-1]
         if not all(0 <= index < self.num_concepts for index in indices):
-            raise ValueError(f"there is no concept {concepts!r}: this model has concepts 0 to {self.num_concepts - 1}")
+            raise FDAEError(f"there is no concept {concepts!r}: this model has concepts 0 to {self.num_concepts - 1}")
         return indices
 
     def _map(self, function) -> "FDAECodes":

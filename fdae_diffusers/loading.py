@@ -18,14 +18,17 @@ def load_pipeline(model: str, device: str | None = None) -> FDAEPipeline:
         device: ``"cuda"``, ``"cpu"`` or another; the best there is by default.
 
     Raises:
-        FDAEError: If the model cannot be loaded.
+        FDAEError: If the model cannot be loaded, or there is no such device.
     """
     check_folder(model)
     try:
         pipeline = FDAEPipeline.from_pretrained(model)
     except (OSError, ValueError, HTTPError) as error:
         raise FDAEError(f"cannot load the model {model!r}: {first_line(error)}") from error
-    return pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        return pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except (RuntimeError, AssertionError) as error:  # torch's for an unknown, and for an absent device
+        raise FDAEError(f"cannot use the device {device!r}: {first_line(error)}") from error
 
 
 def check_folder(model: str | os.PathLike) -> None:

@@ -248,11 +248,7 @@ class FDAEPipeline(DiffusionPipeline):
             ValueError: If the input is no image, or the model has a single concept and so no masks.
         """
         codes = self.encode(images)
-        if codes.mask is None:
-            raise ValueError("a single-concept model has no masks to combine with content: there is no swap grid")
-        num_images = len(codes)
-        content, masks = codes.repeat_interleave(num_images), codes.repeat(num_images)  # (n*n, ...): rows, columns
-        grid_codes = content.swap(masks, mask="all")
+        num_images, grid_codes = len(codes), codes.pairs()
         latents = self._starting_noise(1, generator, None)
         pictures = torch.cat(
             [
