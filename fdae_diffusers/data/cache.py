@@ -44,7 +44,11 @@ class CachedImages(torch.utils.data.Dataset):
         self.pixels = torch.empty(shape, dtype=torch.uint8)
         starts = range(0, len(images), _ROWS_AT_A_TIME)
         blocks = [range(start, min(start + _ROWS_AT_A_TIME, len(images))) for start in starts]
-        loader = DataLoader(_Pixels(images), batch_size=None, sampler=blocks, num_workers=num_workers)
+        # A generator of its own: reading must not draw from the one that others are in the middle of.
+        generator = torch.Generator()
+        loader = DataLoader(
+            _Pixels(images), batch_size=None, sampler=blocks, num_workers=num_workers, generator=generator
+        )
         with (
             tqdm(total=len(images), desc=f"cache, {_gib(needed)}", unit="image", disable=not progress) as progress_bar,
             one_line_errors(),
