@@ -53,6 +53,33 @@ def to_pixel_values(images: ImageInput, size: int) -> torch.Tensor:
     return torch.cat([_resize(_to_signed(batch, is_signed), size).expand(-1, 3, -1, -1) for batch in batches])
 
 
+def to_pixels(image: Image.Image, size: int) -> np.ndarray:
+    """Return a PIL image of any mode as 8-bit RGB (size, size, 3), cropped and resized as by `to_pixel_values`.
+
+    `pixels_to_values` then gives the values of `to_pixel_values`; only images of floats lose what 8 bits do not hold.
+
+    Raises:
+        FDAEError: if an image of floats is not finite or out of range.
+    """
+    if image.mode == "F":
+        return ((to_pixel_values(image, size)[0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits of grey
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def pixels_to_values(pixels: torch.Tensor) -> torch.Tensor:
+    """Turn 8-bit pixels into pixel values of the same shape, float32 in [-1, 1]."""
+    return pixels.float() / 127.5 - 1
+
+
 def to_output(pixel_values: torch.Tensor, output_type: str = "pil") -> Any:
     """Turn pixel values (B, 3, H, W) in [-1, 1] into images; values outside are clipped.
 
@@ -69,7 +96,7 @@ def to_output(pixel_values: torch.Tensor, output_type: str = "pil") -> Any:
 def _to_tensor(item: OneOrMoreImages, size: int) -> torch.Tensor:
     """Return (b, 1 or 3, H, W), uint8 or floats in their own range; PIL images get the size on the way."""
     if isinstance(item, Image.Image):
-        item = _to_array(item, size)
+        item = np.asarray(item) if item.mode == "F" else to_pixels(item, size)
     if isinstance(item, np.ndarray):
         tensor = _channels_first(item)
     elif isinstance(item, torch.Tensor):
@@ -83,22 +110,6 @@ def _to_tensor(item: OneOrMoreImages, size: int) -> torch.Tensor:
         tensor = tensor[(None,) * (4 - tensor.ndim)]
     _check(tensor)
     return tensor
-
-
-def _to_array(image: Image.Image, size: int) -> np.ndarray:
-    """Return a PIL image as (size, size, 3) uint8, or a float image as its own array."""
-    if image.mode == "F":
-        return np.asarray(image)
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits of grey
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
-    if image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
-    return np.asarray(image)
 
 
 def _channels_first(array: np.ndarray) -> torch.Tensor:
@@ -137,7 +148,7 @@ def _check(images: torch.Tensor) -> None:
 def _to_signed(images: torch.Tensor, is_signed: bool) -> torch.Tensor:
     """Return float32 in [-1, 1]."""
     if images.dtype == torch.uint8:
-        return images.float() / 127.5 - 1
+        return pixels_to_values(images)
     signed = images.float() if is_signed else 2 * images.float() - 1
     return signed.clamp(-1, 1)
 

@@ -2,10 +2,12 @@ import logging
 from pathlib import Path
 
 import datasets
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
 from conftest import SHARED
+from fake_hub import FakeHub
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -16,6 +18,7 @@ from fdae_diffusers.data import (
     Shapes3DRenderer,
     find_image_column,
     load_image_dataset,
+    load_image_stream,
 )
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.image_processing import to_pixel_values
@@ -133,6 +136,64 @@ def test_no_readable_image_is_an_error(folder, tmp_path, caplog):
     dataset = load_image_dataset(train_data_dir=str(folder), cache_dir=str(tmp_path / "cache"))
     with pytest.raises(FDAEError, match="none of the images"):
         ImageDataset(dataset, size=8, on_bad_image="skip")[1]
+
+
+def test_one_of_several_image_columns_must_be_named():
+    picture = Image.new("L", (4, 4), 9)
+    dataset = datasets.Dataset.from_dict({"left": [picture], "label": [1], "right": [picture]})
+    with pytest.raises(FDAEError, match="the columns left, right hold images: name one of them as image_column"):
+        find_image_column(dataset)
+    assert find_image_column(dataset, "right") == "right"
+
+
+def test_splits_can_be_sliced(folder, tmp_path):
+    dataset = load_image_dataset(train_data_dir=str(folder), split="train[1:3]", cache_dir=str(tmp_path / "cache"))
+    assert levels(ImageDataset(dataset, size=8), [0, 1]) == [10, 20]
+
+
+def test_other_files_in_a_folder_are_left_alone(folder, tmp_path):
+    for name in ("notes.txt", ".DS_Store", "Thumbs.db", "table.csv"):
+        (folder / name).write_text("no image")
+    assert len(load_image_dataset(train_data_dir=str(folder), cache_dir=str(tmp_path / "cache"))) == 4
+
+
+def test_rows_known_to_be_bad_are_not_read_again(folder, tmp_path):
+    for number in (1, 2):
+        (folder / f"{number}.png").write_bytes(b"")
+    dataset = load_image_dataset(train_data_dir=str(folder), cache_dir=str(tmp_path / "cache"))
+    images = ImageDataset(dataset, size=8, on_bad_image="skip")
+    assert levels(images, [1, 1, 2]) == [30, 30, 30]
+    assert images.reader.num_skipped == images.num_skipped == 2
+
+
+def test_bad_rows_of_workers_are_known_afterwards(folder, tmp_path):
+    (folder / "2.png").write_bytes(b"")
+    dataset = load_image_dataset(train_data_dir=str(folder), cache_dir=str(tmp_path / "cache"))
+    images = ImageDataset(dataset, size=8, on_bad_image="skip")
+    list(DataLoader(images, num_workers=1))
+    assert images.bad_rows == {2}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_data_set_that_is_not_on_the_hub_is_one_line(tmp_path, monkeypatch, streaming):
+    load = load_image_stream if streaming else load_image_dataset
+    with FakeHub() as hub:
+        hub.connect(monkeypatch, tmp_path / "hub")
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.endpoint)
+        with pytest.raises(FDAEError, match=r"cannot load the data set 'org/nothing': .*doesn't exist") as caught:
+            load("org/nothing", cache_dir=str(tmp_path / "cache"))
+        assert any("/datasets/org/nothing" in request for request in hub.requests)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_data_set_asked_for_offline_is_one_line(tmp_path, monkeypatch, streaming):
+    load = load_image_stream if streaming else load_image_dataset
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(FDAEError, match=r"cannot load the data set 'org/nothing': .*") as caught:
+        load("org/nothing", cache_dir=str(tmp_path / "cache"))
+    assert "\n" not in str(caught.value)
 
 
 def test_missing_and_empty_folders(tmp_path):

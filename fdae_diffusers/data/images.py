@@ -1,22 +1,19 @@
 """Images of any data set that `datasets` reads, as pixel values for training."""
 
-import io
-import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import datasets
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import FDAEError, first_line
-from ..image_processing import to_pixel_values
+from ..image_processing import pixels_to_values
 from .benchmarks import RENDERED_SHAPES3D, get_benchmark
+from .reading import ImageReader, OnBadImage
 from .shapes3d import rendered_shapes3d
-
-logger = logging.getLogger(__name__)
 
 
 def load_image_dataset(
@@ -47,16 +44,12 @@ def load_image_dataset(
     Raises:
         FDAEError: with one line that says what is wrong and what to do.
     """
-    if (dataset_name is None) == (train_data_dir is None):
-        raise FDAEError("give either dataset_name or train_data_dir")
-    if dataset_name == RENDERED_SHAPES3D:
+    if dataset_name == RENDERED_SHAPES3D and train_data_dir is None:
         dataset = rendered_shapes3d(size)
-    elif dataset_name is not None:
-        dataset = _load(dataset_name, name=dataset_config_name, split=split, cache_dir=cache_dir)
     else:
-        if not Path(str(train_data_dir)).is_dir():
-            raise FDAEError(f"there is no folder {train_data_dir!r}")
-        dataset = _load("imagefolder", data_dir=train_data_dir, split=split, cache_dir=cache_dir)
+        dataset = load_from_source(
+            dataset_name, train_data_dir, name=dataset_config_name, split=split, cache_dir=cache_dir
+        )
     find_image_column(dataset, image_column)
     if max_samples is not None and max_samples < len(dataset):
         chosen = np.random.default_rng(0).choice(len(dataset), max_samples, replace=False)
@@ -64,31 +57,54 @@ def load_image_dataset(
     return dataset
 
 
-def _load(path: str, **kwargs: Any) -> datasets.Dataset:
+def load_from_source(dataset_name: str | None, train_data_dir: str | None, name: str | None, **kwargs: Any) -> Any:
+    """Call `datasets.load_dataset` for a data set or a folder of images, one of which is to be given.
+
+    Raises:
+        FDAEError: with one line that says what is wrong.
+    """
+    if (dataset_name is None) == (train_data_dir is None):
+        raise FDAEError("give either dataset_name or train_data_dir")
+    if train_data_dir is not None and not Path(train_data_dir).is_dir():
+        raise FDAEError(f"there is no folder {train_data_dir!r}")
     try:
-        return datasets.load_dataset(path, **kwargs)
+        if dataset_name is not None:
+            return datasets.load_dataset(dataset_name, name=name, **kwargs)
+        return datasets.load_dataset("imagefolder", data_dir=train_data_dir, **kwargs)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise FDAEError(f"cannot load the data set {kwargs.get('data_dir', path)!r}: {first_line(error)}") from error
+        raise FDAEError(f"cannot load the data set {dataset_name or train_data_dir!r}: {first_line(error)}") from error
 
 
 def find_image_column(dataset: datasets.Dataset, image_column: str | None = None) -> str:
-    """Return the column that holds images: the one that is named, else "image" if it does, else the first that does.
+    """Return the column that holds images: the one that is named, else "image" if it does, else the only one.
 
     Raises:
-        FDAEError: if there is no such column, or the data set has no rows.
+        FDAEError: if there is no such column or none can be preferred, or the data set has no rows.
     """
     if not len(dataset):
         raise FDAEError("the data set is empty")
     if dataset.format["type"] == "custom":  # a transform: only a row tells
         first_row = dataset[0]
-        columns, with_images = list(first_row), [name for name in first_row if _is_image(first_row[name])]
-    else:
-        columns = dataset.column_names
-        with_images = [name for name in columns if isinstance(dataset.features[name], datasets.Image)]
-    if image_column is None and with_images:
-        return "image" if "image" in with_images else with_images[0]
+        with_images = [name for name in first_row if isinstance(first_row[name], Image.Image)]
+        return choose_image_column(list(first_row), with_images, image_column)
+    return choose_image_column(dataset.column_names, columns_of_images(dataset.features), image_column)
+
+
+def columns_of_images(features: datasets.Features) -> list[str]:
+    """Return the names of the columns that hold images."""
+    return [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+
+
+def choose_image_column(columns: list[str], with_images: list[str], image_column: str | None) -> str:
+    """Return what `find_image_column` does, from the names of all columns and of those that hold images."""
     if image_column is not None and image_column in with_images:
         return image_column
+    if image_column is None and "image" in with_images:
+        return "image"
+    if image_column is None and len(with_images) == 1:
+        return with_images[0]
+    if image_column is None and with_images:
+        raise FDAEError(f"the columns {', '.join(with_images)} hold images: name one of them as image_column")
     if image_column is None:
         problem = "none of the columns holds images"
     elif image_column in columns:
@@ -96,21 +112,6 @@ def find_image_column(dataset: datasets.Dataset, image_column: str | None = None
     else:
         problem = f"there is no column {image_column!r}"
     raise FDAEError(f"{problem}; the columns are {', '.join(columns)}")
-
-
-def _is_image(value: Any) -> bool:
-    return isinstance(value, Image.Image)
-
-
-def _decode(value: dict[str, Any]) -> Image.Image:
-    """Decode an undecoded value of an image column."""
-    data = Path(value["path"]).read_bytes() if value["bytes"] is None else value["bytes"]
-    try:
-        image = Image.open(io.BytesIO(data))
-    except UnidentifiedImageError:
-        raise FDAEError("it is no image of a known format") from None
-    image.load()
-    return image
 
 
 class ImageDataset(torch.utils.data.Dataset):
@@ -123,10 +124,7 @@ class ImageDataset(torch.utils.data.Dataset):
         size: Height and width of the pixel values.
         image_column: Column of the images; found if it is not named.
         on_bad_image: What to do with an image that cannot be read: "raise" an `FDAEError` that names it, or "skip" it:
-            give the next readable one instead and log a warning, once for each bad image.
-
-    Attributes:
-        bad_rows: Rows that were skipped so far; in a data loader's worker, by that worker.
+            give the next readable one instead. The first few are named in the log.
     """
 
     def __init__(
@@ -134,19 +132,17 @@ class ImageDataset(torch.utils.data.Dataset):
         dataset: datasets.Dataset,
         size: int,
         image_column: str | None = None,
-        on_bad_image: Literal["raise", "skip"] = "raise",
+        on_bad_image: OnBadImage = "raise",
     ):
-        if on_bad_image not in ("raise", "skip"):
-            raise ValueError(f'on_bad_image must be "raise" or "skip", got {on_bad_image!r}')
+        self.reader = ImageReader(size, on_bad_image)
         self.image_column = find_image_column(dataset, image_column)
         if dataset.format["type"] != "custom":
-            # images are decoded below, where an error can be told from its row
+            # images are decoded by the reader, where an error can be told from its row
             dataset = dataset.with_format(None).select_columns([self.image_column])
             dataset = dataset.cast_column(self.image_column, datasets.Image(decode=False))
         self.dataset = dataset
         self.size = size
-        self.on_bad_image = on_bad_image
-        self.bad_rows: set[int] = set()
+        self._is_bad = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()  # shared with workers
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -156,29 +152,41 @@ class ImageDataset(torch.utils.data.Dataset):
 
     def __getitems__(self, rows: Sequence[int]) -> list[dict[str, torch.Tensor]]:
         """Return the items of several rows; torch's data loaders call this for a batch."""
+        return [{"pixel_values": values} for values in pixels_to_values(self.read_pixels(rows))]
+
+    @property
+    def bad_rows(self) -> set[int]:
+        """Rows that were skipped so far, also by workers of data loaders."""
+        return set(self._is_bad.nonzero()[:, 0].tolist())
+
+    @property
+    def num_skipped(self) -> int:
+        """How many images were skipped so far."""
+        return int(self._is_bad.sum())
+
+    def read_pixels(self, rows: Sequence[int]) -> torch.Tensor:
+        """Return the images of several rows, (n, 3, size, size), uint8.
+
+        Raises:
+            FDAEError: if one cannot be read and is not to be skipped, or all are skipped.
+        """
         rows = [int(row) for row in rows]
         values = self.dataset[rows][self.image_column]
-        return [{"pixel_values": self._read(row, value)} for row, value in zip(rows, values, strict=True)]
+        images = np.stack([self._read(row, value) for row, value in zip(rows, values, strict=True)])
+        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
-    def _read(self, row: int, value: Any) -> torch.Tensor:
-        """Return the image (3, size, size) of a row, or the next one that can be read."""
+    def _read(self, row: int, value: Any) -> np.ndarray:
+        """Return the image (size, size, 3) of a row, or the next one that can be read."""
         for _ in range(len(self)):
-            try:
-                return to_pixel_values(value if _is_image(value) else _decode(value), self.size)[0]
-            except Exception as error:  # decoders raise errors of many kinds
-                self._report(row, value, error)
+            if not self._is_bad[row]:
+                pixels = self.reader.read(value, f"the image of row {row}")
+                if pixels is not None:
+                    return pixels
+                self._is_bad[row] = True
             row = (row + 1) % len(self)
-            value = self.dataset[row][self.image_column]
+            if not self._is_bad[row]:
+                value = self.dataset[row][self.image_column]
         raise FDAEError("none of the images can be read")
-
-    def _report(self, row: int, value: Any, error: Exception) -> None:
-        path = value.get("path") if isinstance(value, dict) else None
-        name = f"row {row} ({path})" if path else f"row {row}"
-        if self.on_bad_image == "raise":
-            raise FDAEError(f"cannot read the image of {name}: {error}") from error
-        if row not in self.bad_rows:
-            self.bad_rows.add(row)
-            logger.warning("skipping the image of %s, which cannot be read: %s", name, error)
 
 
 def load_benchmark(

@@ -13,6 +13,7 @@ def _setting(default: Any, help: str) -> Any:
 
 AT_LEAST_ONE = (
     "max_train_samples",
+    "shuffle_buffer_size",
     "max_train_steps",
     "train_batch_size",
     "gradient_accumulation_steps",
@@ -24,6 +25,7 @@ AT_LEAST_ONE = (
 # What a resumed run may change; all else decides what is learned, and in which order the images come.
 FREE_ON_RESUME = {
     "cache_dir",
+    "cache_images",
     "dataloader_num_workers",
     "gradient_checkpointing",
     "max_train_steps",
@@ -71,7 +73,10 @@ class TrainingConfig:
     split: str = _setting("train", "Split of the data set.")
     image_column: str | None = _setting(None, "Column with the images; found by itself if there is one.")
     cache_dir: str | None = _setting(None, "Where datasets keeps downloads.")
-    max_train_samples: int | None = _setting(None, "Use only so many images.")
+    max_train_samples: int | None = _setting(None, "Use only so many images: drawn at random; of a stream, the first.")
+    streaming: bool = _setting(False, "Read the data set as a stream: nothing is downloaded before it is needed.")
+    shuffle_buffer_size: int = _setting(1000, "Images of a stream among which the order is random.")
+    cache_images: bool = _setting(False, "Read every image once, before training, and keep it in memory as bytes.")
     on_bad_image: Literal["raise", "skip"] = _setting("raise", "Refuse an unreadable image by name, or skip it.")
     dataloader_num_workers: int = _setting(0, "Processes that read images; 0 reads in the training process.")
 
@@ -121,6 +126,8 @@ class TrainingConfig:
             self.encoder = JSONMapping({**self.encoder, "num_concepts": self.num_concepts})
         if (self.dataset_name is None) == (self.train_data_dir is None):
             raise FDAEError("name the data: either dataset_name or train_data_dir")
+        if self.streaming and self.cache_images:
+            raise FDAEError("give streaming or cache_images: a stream is not kept in memory")
         for name in AT_LEAST_ONE:
             value = getattr(self, name)
             if value is not None and value < 1:

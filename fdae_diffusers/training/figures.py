@@ -8,7 +8,7 @@ import torch
 
 from ..basis import CodeBasis, CodeKind
 from ..codes import FDAECodes
-from ..data import ImageDataset
+from ..data import CachedImages, ImageDataset, ImageStream
 from ..files import whole_file
 from ..image_processing import to_output
 from ..pipeline_fdae import FDAEPipeline
@@ -25,8 +25,12 @@ Figures = dict[str, PIL.Image.Image]
 TRAVERSAL_VALUES = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 
-def pick_images(dataset: ImageDataset, num_images: int, seed: int = 0) -> list[PIL.Image.Image]:
-    """Pick a few images of a data set, always the same ones, as the model sees them."""
+def pick_images(
+    dataset: ImageDataset | CachedImages | ImageStream, num_images: int, seed: int = 0
+) -> list[PIL.Image.Image]:
+    """Pick a few images of a data set, always the same ones, as the model sees them; of a stream, the first ones."""
+    if isinstance(dataset, ImageStream):
+        return to_output(dataset.first_values(num_images), "pil")
     rows = np.random.default_rng(seed).choice(len(dataset), min(num_images, len(dataset)), replace=False)
     return to_output(torch.stack([dataset[int(row)]["pixel_values"] for row in rows]), "pil")
 

@@ -14,16 +14,16 @@ import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration, set_seed
 from diffusers.optimization import get_scheduler
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from ..data import ImageDataset, load_image_dataset
+from ..data.reading import one_line_errors
 from ..errors import FDAEError
 from ..files import whole_file
 from ..objective import FDAEObjective
 from ..pipeline_fdae import FDAEPipeline
 from ..presets import build_models
 from ..schedulers import EDMHeunScheduler
+from .batches import StreamLoader, load_images, log_skipped, make_loader
 from .checkpoints import checkpoint_step, find_checkpoint, save_checkpoint
 from .config import TrainingConfig
 from .figures import Figures, make_figures, pick_images, save_figures
@@ -68,7 +68,7 @@ class Trainer:
         set_seed(config.seed, device_specific=True)
 
         objective = _build_objective(config)
-        self.images = _load_images(config, objective.unet.config.sample_size, self.accelerator.num_processes)
+        self.images = load_images(config, objective.unet.config.sample_size, self.accelerator)
         optimizer = torch.optim.RAdam(objective.parameters(), lr=config.learning_rate, foreach=True)
         lr_scheduler = get_scheduler(
             config.lr_scheduler,
@@ -76,16 +76,7 @@ class Trainer:
             num_warmup_steps=config.lr_warmup_steps,
             num_training_steps=config.max_train_steps,
         )
-        loader = DataLoader(
-            self.images,
-            batch_size=config.train_batch_size,
-            shuffle=True,
-            drop_last=True,
-            num_workers=config.dataloader_num_workers,
-            # A generator of its own: reading data must not draw from the one that noise comes from.
-            generator=torch.Generator().manual_seed(config.seed),
-            pin_memory=self.accelerator.device.type == "cuda",
-        )
+        loader = make_loader(config, self.images, self.accelerator)
         self.objective, self.optimizer, self.lr_scheduler, self.loader = self.accelerator.prepare(
             objective, optimizer, lr_scheduler, loader
         )
@@ -125,6 +116,7 @@ class Trainer:
             if not last and _is_due(self.step, config.validation_steps):
                 self._save_samples()
         progress.close()
+        log_skipped(self.images)
         self._finish(
             cost={
                 "first_step": first_step,  # what a resumed run did not do again
@@ -149,11 +141,14 @@ class Trainer:
 
     def _batches(self, start: int) -> Iterator[dict[str, torch.Tensor]]:
         """Batches without end from number ``start`` on; an epoch's order depends on the seed and its number alone."""
-        first_epoch, skip = divmod(start, len(self.loader))
-        for epoch in itertools.count(first_epoch):
-            self.loader.set_epoch(epoch)
-            yield from self.accelerator.skip_first_batches(self.loader, skip) if skip else self.loader
-            skip = 0
+        with one_line_errors():
+            if isinstance(self.loader, StreamLoader):  # which knows where it is
+                yield from self.loader
+            first_epoch, skip = divmod(start, len(self.loader))
+            for epoch in itertools.count(first_epoch):
+                self.loader.set_epoch(epoch)
+                yield from self.accelerator.skip_first_batches(self.loader, skip) if skip else self.loader
+                skip = 0
 
     def _pipeline(self) -> FDAEPipeline:
         """The networks in training as a pipeline, in evaluation mode."""
@@ -242,26 +237,6 @@ def _build_objective(config: TrainingConfig) -> FDAEObjective:
         mask_entropy_weight=config.mask_entropy_weight,
         reduction=config.reduction,
     )
-
-
-def _load_images(config: TrainingConfig, size: int, num_processes: int) -> ImageDataset:
-    dataset = load_image_dataset(
-        dataset_name=config.dataset_name,
-        train_data_dir=config.train_data_dir,
-        dataset_config_name=config.dataset_config_name,
-        split=config.split,
-        image_column=config.image_column,
-        cache_dir=config.cache_dir,
-        max_samples=config.max_train_samples,
-        size=size,
-    )
-    images = ImageDataset(dataset, size, image_column=config.image_column, on_bad_image=config.on_bad_image)
-    if len(images) < config.train_batch_size * num_processes:
-        raise FDAEError(
-            f"the data set has {len(images)} images, fewer than a batch for each of {num_processes} processes: "
-            f"lower train_batch_size={config.train_batch_size}"
-        )
-    return images
 
 
 def _check_writable(folder: Path) -> None:
