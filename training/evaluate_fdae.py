@@ -30,6 +30,7 @@ class EvaluationConfig:
 
     model: str = field(metadata={"help": "Pipeline folder or Hub id."})
     dataset: str = field(metadata={"help": "shapes3d-rendered, shapes3d, cars3d, mpi3d-toy, mpi3d-real-complex, ..."})
+    variant: str | None = field(default=None, metadata={"help": "Weights of the model: ema for the averaged ones."})
     dataset_path: str | None = field(
         default=None, metadata={"help": "Local folder or Hub id of the data set, instead of its own place on the Hub."}
     )
@@ -68,7 +69,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
         FDAEError: If the model or the data set cannot be loaded.
     """
     output = Path(config.output or (Path(config.model) if Path(config.model).is_dir() else Path()) / METRICS_FILE)
-    encoder = load_pipeline(config.model, config.device).encoder
+    encoder = load_pipeline(config.model, config.device, config.variant).encoder
     images, factors = load_benchmark(config.dataset, config.dataset_path, encoder.config.sample_size)
     codes = encode_dataset(encoder, images, config.batch_size, config.num_workers, config.cache_dir)
     scores = evaluate_codes(
@@ -83,7 +84,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
         num_eval_votes=config.num_eval_votes,
         n_jobs=config.n_jobs,
     )
-    result = {"model": config.model, "dataset": config.dataset, **scores}
+    result = {"model": config.model, "variant": config.variant, "dataset": config.dataset, **scores}
     print_table(result)
     with whole_file(output) as unfinished:
         unfinished.write_text(json.dumps(result, indent=2, default=np.ndarray.tolist) + "\n")

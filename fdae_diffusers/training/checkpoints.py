@@ -11,12 +11,16 @@ from accelerate import Accelerator
 
 from ..errors import FDAEError
 from .config import TrainingConfig
+from .ema import ModelAverage
 
 SETTINGS_FILE = "training_config.json"
+AVERAGE_FILE = "ema.safetensors"
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
-def save_checkpoint(accelerator: Accelerator, config: TrainingConfig, step: int) -> Path:
+def save_checkpoint(
+    accelerator: Accelerator, config: TrainingConfig, step: int, average: ModelAverage | None = None
+) -> Path:
     """Save everything that training goes on from, and its settings, to ``output_dir/checkpoint-STEP``.
 
     The folder gets its name only when it is complete, and older checkpoints over the limit are deleted after that.
@@ -25,6 +29,7 @@ def save_checkpoint(accelerator: Accelerator, config: TrainingConfig, step: int)
         accelerator: The accelerator that prepared the model, optimizer, schedule and data loader.
         config: The settings of the run.
         step: Optimizer steps done.
+        average: The averaged weights, if there are any.
     """
     output_dir = Path(config.output_dir)
     path = output_dir / f"checkpoint-{step}"
@@ -35,6 +40,9 @@ def save_checkpoint(accelerator: Accelerator, config: TrainingConfig, step: int)
     accelerator.save_state(str(unfinished))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        if average is not None:
+            # Not one of accelerate's own objects: those it would unpickle.
+            average.save(unfinished / AVERAGE_FILE)
         (unfinished / SETTINGS_FILE).write_text(json.dumps(asdict(config), indent=2) + "\n")
         shutil.rmtree(path, ignore_errors=True)
         os.replace(unfinished, path)
@@ -43,6 +51,13 @@ def save_checkpoint(accelerator: Accelerator, config: TrainingConfig, step: int)
                 shutil.rmtree(old)
     accelerator.wait_for_everyone()
     return path
+
+
+def load_checkpoint(accelerator: Accelerator, path: Path, average: ModelAverage | None = None) -> None:
+    """Put everything that :func:`save_checkpoint` saved back into its place."""
+    accelerator.load_state(str(path))
+    if average is not None:
+        average.load(path / AVERAGE_FILE)
 
 
 def list_checkpoints(output_dir: Path) -> list[Path]:

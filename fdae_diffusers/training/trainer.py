@@ -5,6 +5,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -24,8 +25,9 @@ from ..objective import FDAEObjective
 from ..pipeline_fdae import FDAEPipeline
 from ..presets import build_models
 from ..schedulers import EDMHeunScheduler
-from .checkpoints import checkpoint_step, find_checkpoint, save_checkpoint
+from .checkpoints import checkpoint_step, find_checkpoint, load_checkpoint, save_checkpoint
 from .config import TrainingConfig
+from .ema import VARIANT, ModelAverage
 from .figures import Figures, make_figures, pick_images, save_figures
 from .meter import LossMeter
 from .model_card import TRAINING_FILE, write_model_card
@@ -89,13 +91,16 @@ class Trainer:
         self.objective, self.optimizer, self.lr_scheduler, self.loader = self.accelerator.prepare(
             objective, optimizer, lr_scheduler, loader
         )
+        self.average = (
+            ModelAverage(self.accelerator.unwrap_model(self.objective), config.ema_decay) if config.use_ema else None
+        )
         settings = {name: value for name, value in asdict(config).items() if isinstance(value, int | float | str)}
         self.accelerator.init_trackers("fdae", settings)
         self.losses = LossMeter(self.accelerator)
         self.shown = pick_images(self.images, config.num_validation_images)
         self.step = 0
         if resume_from:
-            self.accelerator.load_state(str(resume_from))
+            load_checkpoint(self.accelerator, resume_from, self.average)
             self.step = checkpoint_step(resume_from)
 
     def run(self) -> Path:
@@ -121,7 +126,7 @@ class Trainer:
                 self.accelerator.log({**means, "learning_rate": learning_rate}, step=self.step)
                 progress.set_postfix({name.removesuffix("_loss"): f"{value:.3g}" for name, value in means.items()})
             if saves:
-                save_checkpoint(self.accelerator, config, self.step)
+                save_checkpoint(self.accelerator, config, self.step, self.average)
             if not last and _is_due(self.step, config.validation_steps):
                 self._save_samples()
         progress.close()
@@ -146,6 +151,8 @@ class Trainer:
                 self.optimizer.zero_grad()
             self.losses.add(output)
         self.lr_scheduler.step()
+        if self.average is not None:
+            self.average.step()
 
     def _batches(self, start: int) -> Iterator[dict[str, torch.Tensor]]:
         """Batches without end from number ``start`` on; an epoch's order depends on the seed and its number alone."""
@@ -162,9 +169,14 @@ class Trainer:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
+    def _best_weights(self) -> AbstractContextManager[None]:
+        """Where the networks are to be looked at: the averaged weights, if there are any."""
+        return self.average.applied() if self.average is not None else nullcontext()
+
     def _save_samples(self) -> None:
         if self.accelerator.is_main_process:
-            figures = make_figures(self._pipeline(), self.shown, self.config.num_inference_steps)
+            with self._best_weights():
+                figures = make_figures(self._pipeline(), self.shown, self.config.num_inference_steps)
             self._track(figures)
             save_figures(figures, self.output_dir / "samples" / f"step-{self.step:06d}")
             self.objective.train()
@@ -174,7 +186,10 @@ class Trainer:
         if self.accelerator.is_main_process:
             pipeline = self._pipeline()
             pipeline.save_pretrained(self.output_dir)
-            figures = make_figures(pipeline, self.shown, self.config.num_inference_steps, swap_grid=True)
+            with self._best_weights():
+                if self.average is not None:
+                    pipeline.save_pretrained(self.output_dir, variant=VARIANT)
+                figures = make_figures(pipeline, self.shown, self.config.num_inference_steps, swap_grid=True)
             self._track(figures)
             save_figures(figures, self.output_dir)
             record = {
