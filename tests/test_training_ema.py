@@ -73,8 +73,8 @@ def test_average_survives_saving(tmp_path):
     for _ in range(3):
         change(one)
         average.step()
-    average.save(tmp_path / "ema.safetensors")
-    restored.load(tmp_path / "ema.safetensors")
+    average.save(tmp_path)
+    restored.load(tmp_path)
     other.load_state_dict(one.state_dict())
     average.step()  # also continues from the same place of the warm-up
     restored.step()

@@ -25,6 +25,8 @@ AT_LEAST_ONE = (
 FREE_ON_RESUME = {
     "cache_dir",
     "dataloader_num_workers",
+    "enable_tf32",
+    "torch_compile",
     "gradient_checkpointing",
     "max_train_steps",
     "output_dir",
@@ -96,6 +98,11 @@ class TrainingConfig:
     ema_decay: float = _setting(0.9999, "Weight of the past in that average; it starts lower.")
     gradient_checkpointing: bool = _setting(False, "Recompute the U-Net's activations: less memory, more time.")
     mixed_precision: Literal["no", "fp16", "bf16"] | None = _setting(None, "Instead of accelerate's configuration.")
+    enable_tf32: bool = _setting(False, "Multiply float32 matrices in TF32 on GPUs that can: faster, less exact.")
+    torch_compile: bool = _setting(False, "Compile both networks with torch.compile: minutes of start, faster steps.")
+    gather_batch_statistics: bool = _setting(
+        False, "Take L_CD, and on GPUs batch normalisation, over the batches of all processes; else each over its own."
+    )
     seed: int = _setting(0, "Seed of weights, noise and data order.")
 
     # --- Output

@@ -15,6 +15,7 @@ from diffusers.training_utils import EMAModel
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 VARIANT = "ema"  # of the pipeline: diffusion_pytorch_model.ema.safetensors
 
@@ -31,7 +32,9 @@ class ModelAverage:
 
     def __init__(self, model: nn.Module, decay: float):
         self.model = model
-        self._average = EMAModel(self._current().values(), decay=decay, foreach=True)
+        self._is_sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
+        # foreach: all tensors in one call, which must then be of one kind.
+        self._average = EMAModel(self._current().values(), decay=decay, foreach=not self._is_sharded)
 
     def step(self) -> None:
         """Take the model's values after a step of the optimizer into the average."""
@@ -48,17 +51,28 @@ class ModelAverage:
         finally:
             self._average.restore(current)
 
-    def save(self, path: Path) -> None:
-        """Write the average to a safetensors file."""
-        tensors = dict(zip(self._current(), self._average.shadow_params, strict=True))
-        save_file(tensors, path, metadata={"optimization_step": str(self._average.optimization_step)})
+    def save(self, folder: Path, process_index: int = 0) -> None:
+        """Write the average to a folder: the main process all of it, or each process its part if they share the model.
 
-    def load(self, path: Path) -> None:
-        """Read the average from a file that :meth:`save` wrote."""
-        with safe_open(path, "pt") as file, torch.no_grad():
+        Args:
+            folder: Where to.
+            process_index: Number of this process.
+        """
+        if process_index > 0 and not self._is_sharded:
+            return
+        tensors = {n: _local(t) for n, t in zip(self._current(), self._average.shadow_params, strict=True)}
+        metadata = {"optimization_step": str(self._average.optimization_step)}
+        save_file(tensors, self._file(folder, process_index), metadata)
+
+    def load(self, folder: Path, process_index: int = 0) -> None:
+        """Read the average from a folder that :meth:`save` wrote to."""
+        with safe_open(self._file(folder, process_index), "pt") as file, torch.no_grad():
             for name, averaged in zip(self._current(), self._average.shadow_params, strict=True):
-                averaged.copy_(file.get_tensor(name))
+                _local(averaged).copy_(file.get_tensor(name))
             self._average.optimization_step = int(file.metadata()["optimization_step"])
+
+    def _file(self, folder: Path, process_index: int) -> Path:
+        return folder / (f"ema-{process_index}.safetensors" if self._is_sharded else "ema.safetensors")
 
     def _current(self) -> dict[str, nn.Parameter]:
         """Parameters and floating-point buffers by name; EMAModel averages what takes a gradient."""
@@ -67,3 +81,8 @@ class ModelAverage:
             if buffer.is_floating_point():
                 tensors[name] = nn.Parameter(buffer)  # the same memory
         return tensors
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    """This process's part of a tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
