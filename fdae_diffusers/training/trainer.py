@@ -71,9 +71,11 @@ class Trainer:
         self.accelerator = make_accelerator(config)
         if self.accelerator.is_main_process:
             delete_unfinished(self.output_dir)
-        set_seed(config.seed, device_specific=True)
+        set_seed(config.seed)  # the same weights everywhere, then noise of its own for each process
 
         objective = _build_objective(config)
+        if self.accelerator.process_index > 0:
+            set_seed(config.seed, device_specific=True)
         if config.gather_batch_statistics:
             objective = synchronize_batch_norm(objective, self.accelerator.device)
         self.images = _load_images(config, objective.unet.config.sample_size, self.accelerator.num_processes)
