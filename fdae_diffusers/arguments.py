@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar, get_type_hints
 import yaml
 from transformers import HfArgumentParser
 
-from .errors import FDAEError
+from .errors import FDAEError, RunInterrupted
 
 ConfigT = TypeVar("ConfigT")
 
@@ -62,6 +62,9 @@ def run_script(main: Callable[[], Any]) -> None:
     except (FDAEError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except RunInterrupted as interruption:
+        print(interruption, file=sys.stderr)
+        sys.exit(interruption.exit_status)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -5,6 +5,19 @@ class FDAEError(ValueError):
     """Bad input: a file, flag, checkpoint, data set or image. The message says what to do."""
 
 
+class RunInterrupted(KeyboardInterrupt):
+    """A run stopped by a signal, in good order.
+
+    Args:
+        signal_number: The signal.
+        message: What to do now.
+    """
+
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(message)
+        self.exit_status = 128 + signal_number
+
+
 def first_line(error: Exception) -> str:
     """The first line of another library's error, or the name of its class if it says nothing."""
     lines = str(error).strip().splitlines()

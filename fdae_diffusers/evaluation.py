@@ -55,6 +55,7 @@ class EvaluationConfig(EvaluationSettings):
     """Settings of the evaluation of one model."""
 
     model: str = field(kw_only=True, metadata={"help": "Pipeline folder or Hub id."})
+    variant: str | None = field(default=None, metadata={"help": "Weights of the model: ema for the averaged ones."})
     seed: int = field(default=0, metadata={"help": "Seed of all draws and classifiers."})
     cache_dir: str | None = field(default=None, metadata={"help": "Keep codes here: interrupted runs go on."})
     output: str | None = field(default=None, metadata={"help": "JSON file; metrics.json in a local model's folder."})
@@ -67,7 +68,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
         FDAEError: If the model or the data set cannot be loaded.
     """
     output = Path(config.output or (Path(config.model) if Path(config.model).is_dir() else Path()) / METRICS_FILE)
-    encoder = load_pipeline(config.model, config.device).encoder
+    encoder = load_pipeline(config.model, config.device, config.variant).encoder
     images, factors = load_benchmark(config.dataset, config.dataset_path, encoder.config.sample_size)
     codes = encode_dataset(encoder, images, config.batch_size, config.num_workers, config.cache_dir)
     scores = evaluate_codes(
@@ -82,7 +83,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
         num_eval_votes=config.num_eval_votes,
         n_jobs=config.n_jobs,
     )
-    result = {"model": config.model, "dataset": config.dataset, **scores}
+    result = {"model": config.model, "variant": config.variant, "dataset": config.dataset, **scores}
     print_table(result)
     with whole_file(output) as unfinished:
         unfinished.write_text(json.dumps(result, indent=2, default=np.ndarray.tolist) + "\n")

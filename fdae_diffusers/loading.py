@@ -10,19 +10,20 @@ from .errors import FDAEError, first_line
 from .pipeline_fdae import FDAEPipeline
 
 
-def load_pipeline(model: str, device: str | None = None) -> FDAEPipeline:
+def load_pipeline(model: str, device: str | None = None, variant: str | None = None) -> FDAEPipeline:
     """Load a pipeline to the best device there is; whatever goes wrong is told in one line.
 
     Args:
         model: Folder or Hub id.
         device: ``"cuda"``, ``"cpu"`` or another; the best there is by default.
+        variant: ``"ema"`` for averaged weights, if the model has them.
 
     Raises:
         FDAEError: If the model cannot be loaded, or there is no such device.
     """
     check_folder(model)
     try:
-        pipeline = FDAEPipeline.from_pretrained(model)
+        pipeline = FDAEPipeline.from_pretrained(model, variant=variant)
     except (OSError, ValueError, HTTPError) as error:
         raise FDAEError(f"cannot load the model {model!r}: {first_line(error)}") from error
     try:

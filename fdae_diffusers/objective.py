@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from diffusers import EDMEulerScheduler
 from diffusers.utils.torch_utils import randn_tensor
-from torch import nn
+from torch import distributed, nn
 
 from .losses import Reduction, content_decorrelation_loss, mask_entropy_loss, reconstruction_loss
 from .models import CMFNet, FDAEUNet2DModel
@@ -38,6 +38,7 @@ class FDAEObjective(nn.Module):
         content_decorrelation_weight: w_CD; the default belongs to ``reduction="released"``.
         mask_entropy_weight: w_ME; likewise.
         reduction: ``"released"`` or ``"paper"``, see :mod:`fdae_diffusers.losses`.
+        gather_batch_statistics: Take L_CD over the batches of all processes instead of each over its own.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class FDAEObjective(nn.Module):
         content_decorrelation_weight: float = 2.5e-5,
         mask_entropy_weight: float = 1e-4,
         reduction: Reduction = "released",
+        gather_batch_statistics: bool = False,
     ):
         super().__init__()
         self.unet = unet
@@ -60,6 +62,7 @@ class FDAEObjective(nn.Module):
         self.content_decorrelation_weight = content_decorrelation_weight
         self.mask_entropy_weight = mask_entropy_weight
         self.reduction = reduction
+        self.gather_batch_statistics = gather_batch_statistics
 
     def forward(self, pixel_values: torch.Tensor, generator: torch.Generator | None = None) -> FDAEObjectiveOutput:
         """Draw noise for images (B, 3, H, W) in [-1, 1] and return the loss.
@@ -80,7 +83,10 @@ class FDAEObjective(nn.Module):
 
         with torch.autocast(pixel_values.device.type, enabled=False):  # the losses are taken in float32
             l_rec = reconstruction_loss(denoised, pixel_values, sigma, self.scheduler.config.sigma_data).mean()
-            l_cd = content_decorrelation_loss(factors.content_codes, self.reduction)
+            codes = factors.content_codes
+            if self.gather_batch_statistics:
+                codes = gather_codes(codes)
+            l_cd = content_decorrelation_loss(codes, self.reduction)
             l_me = mask_entropy_loss(factors.masks, self.reduction)
         loss = l_rec + self.content_decorrelation_weight * l_cd + self.mask_entropy_weight * l_me
         return FDAEObjectiveOutput(loss, l_rec, l_cd, l_me)
@@ -91,3 +97,21 @@ class FDAEObjective(nn.Module):
         c_noise = self.scheduler.precondition_noise(sigma).flatten()  # (B,)
         output = self.unet(scaled, c_noise, condition_map).sample  # F, (B, 3, H, W)
         return self.scheduler.precondition_outputs(noisy, output, sigma)  # c_skip * x_t + c_out * F
+
+
+def gather_codes(codes: torch.Tensor) -> torch.Tensor:
+    """Gather codes (B, N, d) of W processes to (W * B, N, d), for a loss that each process computes of all of them.
+
+    Gradients that are averaged over the processes, as DDP and FSDP do, are then those of one process with all images.
+    """
+    if not distributed.is_available() or not distributed.is_initialized():
+        return codes
+    num_processes = distributed.get_world_size()
+    gathered = [torch.empty_like(codes) for _ in range(num_processes)]
+    distributed.all_gather(gathered, codes.detach().contiguous())
+    own = codes.clone()
+    if own.requires_grad:
+        # All compute the same loss, but each sees the gradient of its own codes alone, which averaging divides by W.
+        own.register_hook(lambda gradient: gradient * num_processes)
+    gathered[distributed.get_rank()] = own
+    return torch.cat(gathered)

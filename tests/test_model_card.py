@@ -54,6 +54,13 @@ def test_scores_stand_in_the_card_and_in_its_metadata(run):
     assert "protocol fdae" in results["mig"].metric_name
 
 
+def test_card_says_which_variant_was_scored(run):
+    for variant, says in ((None, "On shapes3d-rendered, protocol `fdae`"), ("ema", "variant `ema`, protocol `fdae`")):
+        (run / "metrics.json").write_text(json.dumps({**SCORES, "variant": variant}))
+        assert says in write_model_card(run).read_text()
+    (run / "metrics.json").unlink()
+
+
 def test_published_files_are_the_model_and_nothing_else(run, tmp_path):
     target = tmp_path / "upload"
     (run / "attention.png").write_bytes(b"")

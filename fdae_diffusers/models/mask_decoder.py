@@ -37,7 +37,7 @@ class UpsampleConv2d(nn.Conv2d):
         """Map (B, in_channels, h, w) to (B, out_channels, 2h, 2w)."""
         # Each input pixel stands at two neighbouring places of the upsampled map, in both directions.
         places = ((0, 1, 0, 1), (1, 0, 0, 1), (0, 1, 1, 0), (1, 0, 1, 0))
-        kernel = sum(F.pad(self.weight, place) for place in places)  # (out_channels, in_channels, 4, 4)
+        kernel = torch.stack([F.pad(self.weight, place) for place in places]).sum(0)  # (out, in, 4, 4)
         # A transposed convolution lays its kernel down where a convolution reads with it: mirrored.
         return F.conv_transpose2d(hidden_states, kernel.flip(2, 3).transpose(0, 1), stride=2, padding=1)
 

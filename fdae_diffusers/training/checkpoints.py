@@ -8,15 +8,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.utils import load
 
-from ..errors import FDAEError
+from ..errors import FDAEError, first_line
 from .config import TrainingConfig
+from .ema import ModelAverage
+from .faults import whole_or_error
 
 SETTINGS_FILE = "training_config.json"
+UNFINISHED = ".unfinished"
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
-def save_checkpoint(accelerator: Accelerator, config: TrainingConfig, step: int) -> Path:
+def save_checkpoint(
+    accelerator: Accelerator, config: TrainingConfig, step: int, average: ModelAverage | None = None
+) -> Path:
     """Save everything that training goes on from, and its settings, to ``output_dir/checkpoint-STEP``.
 
     The folder gets its name only when it is complete, and older checkpoints over the limit are deleted after that.
@@ -25,24 +31,59 @@ def save_checkpoint(accelerator: Accelerator, config: TrainingConfig, step: int)
         accelerator: The accelerator that prepared the model, optimizer, schedule and data loader.
         config: The settings of the run.
         step: Optimizer steps done.
+        average: The averaged weights, if there are any.
+
+    Raises:
+        FDAEError: If it cannot be written.
     """
     output_dir = Path(config.output_dir)
     path = output_dir / f"checkpoint-{step}"
-    unfinished = output_dir / f"checkpoint-{step}.unfinished"
-    if accelerator.is_main_process:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(unfinished))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        (unfinished / SETTINGS_FILE).write_text(json.dumps(asdict(config), indent=2) + "\n")
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(unfinished, path)
-        if config.checkpoints_total_limit is not None:
-            for old in list_checkpoints(output_dir)[: -config.checkpoints_total_limit]:
-                shutil.rmtree(old)
+    unfinished = output_dir / f"{path.name}{UNFINISHED}"
+    if path.exists():  # a run that went on from an earlier one comes here again
+        return path
+    with whole_or_error(f"the checkpoint {path}", unfinished):
+        if accelerator.is_main_process:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(unfinished))
+        if average is not None:
+            average.save(unfinished, accelerator.process_index)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            (unfinished / SETTINGS_FILE).write_text(json.dumps(asdict(config), indent=2) + "\n")
+            os.replace(unfinished, path)
+    if accelerator.is_main_process and config.checkpoints_total_limit is not None:
+        for old in list_checkpoints(output_dir)[: -config.checkpoints_total_limit]:
+            shutil.rmtree(old)
     accelerator.wait_for_everyone()
     return path
+
+
+def load_checkpoint(accelerator: Accelerator, path: Path, average: ModelAverage | None = None) -> None:
+    """Put everything that :func:`save_checkpoint` saved back into its place.
+
+    Raises:
+        FDAEError: If the number of processes differs, or a file is damaged.
+    """
+    num_processes = len(list(path.glob("random_states_*.pkl")))
+    if num_processes != accelerator.num_processes:
+        raise FDAEError(
+            f"{path} was made by {num_processes} processes, not {accelerator.num_processes}: as many have to go on"
+        )
+    try:
+        # accelerate goes on without a word if it cannot read these.
+        load(path / f"random_states_{accelerator.process_index}.pkl")
+        accelerator.load_state(str(path))
+        if average is not None:
+            average.load(path, accelerator.process_index)
+    except Exception as error:  # of accelerate, torch, pickle or safetensors
+        raise FDAEError(f"cannot read {path}: {first_line(error)} Delete it to go on from an earlier one") from error
+
+
+def delete_unfinished(output_dir: Path) -> None:
+    """Delete what a killed run had begun to write."""
+    for path in output_dir.glob(f"*{UNFINISHED}"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def list_checkpoints(output_dir: Path) -> list[Path]:

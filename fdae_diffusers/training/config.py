@@ -1,6 +1,6 @@
 """TrainingConfig: every setting of a training run, and so every flag and YAML key of ``training/train_fdae.py``."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from ..arguments import JSONMapping
@@ -27,6 +27,8 @@ FREE_ON_RESUME = {
     "cache_dir",
     "cache_images",
     "dataloader_num_workers",
+    "enable_tf32",
+    "torch_compile",
     "gradient_checkpointing",
     "max_train_steps",
     "output_dir",
@@ -97,8 +99,15 @@ class TrainingConfig:
     )
     lr_warmup_steps: int = _setting(0, "Steps of linear warm-up.")
     max_grad_norm: float | None = _setting(None, "Clip gradients to this norm.")
+    use_ema: bool = _setting(False, 'Average the weights; saved as the variant "ema", and drawn in the pictures.')
+    ema_decay: float = _setting(0.9999, "Weight of the past in that average; it starts lower.")
     gradient_checkpointing: bool = _setting(False, "Recompute activations of U-Net and D_M: less memory, more time.")
     mixed_precision: Literal["no", "fp16", "bf16"] | None = _setting(None, "Instead of accelerate's configuration.")
+    enable_tf32: bool = _setting(False, "Multiply float32 matrices in TF32 on GPUs that can: faster, less exact.")
+    torch_compile: bool = _setting(False, "Compile both networks with torch.compile: minutes of start, faster steps.")
+    gather_batch_statistics: bool = _setting(
+        False, "Take L_CD, and on GPUs batch normalisation, over the batches of all processes; else each over its own."
+    )
     seed: int = _setting(0, "Seed of weights, noise and data order.")
 
     # --- Output
@@ -135,6 +144,8 @@ class TrainingConfig:
         for name in ("learning_rate", "p_std"):
             if getattr(self, name) <= 0:
                 raise FDAEError(f"{name} must be positive, not {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise FDAEError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}")
 
     def check_resumes(self, saved: dict[str, Any]) -> None:
         """Make sure that a run with the saved settings can go on with these.
@@ -142,6 +153,8 @@ class TrainingConfig:
         Raises:
             FDAEError: If a setting differs that decides what is learned.
         """
+        # A setting that the checkpoint's version did not know had its default's effect.
+        saved = {item.name: item.default for item in fields(self) if item.default is not MISSING} | saved
         current = asdict(self)
         changed = [name for name in sorted(current.keys() - FREE_ON_RESUME) if current[name] != saved.get(name)]
         if changed:

@@ -5,8 +5,8 @@ import math
 import torch
 from accelerate import Accelerator
 
-from ..errors import FDAEError
 from ..objective import FDAEObjectiveOutput
+from .faults import diverged
 
 
 class LossMeter:
@@ -34,8 +34,5 @@ class LossMeter:
         means = dict(zip(self._sums, values, strict=True))
         self._sums, self._count = {}, 0
         if not all(math.isfinite(value) for value in values):
-            raise FDAEError(
-                f"the loss is no longer a number at step {step} ({means}): lower learning_rate or set max_grad_norm, "
-                "and go on from the last checkpoint with resume_from_checkpoint"
-            )
+            raise diverged("the loss is no longer a number", step, f" ({means})")
         return means

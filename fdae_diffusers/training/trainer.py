@@ -1,35 +1,38 @@
 """The training loop of FDAE on accelerate: one CPU core to many GPUs with the same code."""
 
 import itertools
-import json
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
-from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration, set_seed
+from accelerate.utils import set_seed
 from diffusers.optimization import get_scheduler
 from tqdm.auto import tqdm
 
 from ..data.reading import one_line_errors
-from ..errors import FDAEError
-from ..files import whole_file
+from ..errors import FDAEError, RunInterrupted
 from ..objective import FDAEObjective
 from ..pipeline_fdae import FDAEPipeline
 from ..presets import build_models
 from ..schedulers import EDMHeunScheduler
 from .batches import StreamLoader, load_images, log_skipped, make_loader
-from .checkpoints import checkpoint_step, find_checkpoint, save_checkpoint
+from .checkpoints import checkpoint_step, delete_unfinished, find_checkpoint, load_checkpoint, save_checkpoint
 from .config import TrainingConfig
+from .distributed import gathered_pipeline, make_accelerator, synchronize_batch_norm
+from .ema import VARIANT, ModelAverage
+from .faults import check_weights, explained_faults
 from .figures import Figures, make_figures, pick_images, save_figures
+from .interruption import Interruption
 from .meter import LossMeter
-from .model_card import TRAINING_FILE, write_model_card
+from .model_card import write_model_card
 from .publishing import prepare_repository, publish
+from .results import save_pipeline, write_record
 
 
 def train(config: TrainingConfig) -> Path:
@@ -42,7 +45,8 @@ def train(config: TrainingConfig) -> Path:
         The output folder, which :meth:`FDAEPipeline.from_pretrained` loads.
 
     Raises:
-        FDAEError: If the settings or the data are unusable, or the loss stops being a number.
+        FDAEError: If the settings or the data are unusable, the loss stops being a number, or the machine fails.
+        RunInterrupted: If Ctrl-C or SIGTERM stopped the run; it has left a checkpoint.
     """
     return Trainer(config).run()
 
@@ -64,10 +68,16 @@ class Trainer:
         if config.push_to_hub:
             name = config.hub_model_id or self.output_dir.resolve().name
             self.model_id = prepare_repository(name, config.hub_private_repo, config.hub_dry_run_dir)
-        self.accelerator = _make_accelerator(config)
-        set_seed(config.seed, device_specific=True)
+        self.accelerator = make_accelerator(config)
+        if self.accelerator.is_main_process:
+            delete_unfinished(self.output_dir)
+        set_seed(config.seed)  # the same weights everywhere, then noise of its own for each process
 
         objective = _build_objective(config)
+        if self.accelerator.process_index > 0:
+            set_seed(config.seed, device_specific=True)
+        if config.gather_batch_statistics:
+            objective = synchronize_batch_norm(objective, self.accelerator.device)
         self.images = load_images(config, objective.unet.config.sample_size, self.accelerator)
         optimizer = torch.optim.RAdam(objective.parameters(), lr=config.learning_rate, foreach=True)
         lr_scheduler = get_scheduler(
@@ -80,13 +90,16 @@ class Trainer:
         self.objective, self.optimizer, self.lr_scheduler, self.loader = self.accelerator.prepare(
             objective, optimizer, lr_scheduler, loader
         )
+        self.average = (
+            ModelAverage(self.accelerator.unwrap_model(self.objective), config.ema_decay) if config.use_ema else None
+        )
         settings = {name: value for name, value in asdict(config).items() if isinstance(value, int | float | str)}
         self.accelerator.init_trackers("fdae", settings)
         self.losses = LossMeter(self.accelerator)
         self.shown = pick_images(self.images, config.num_validation_images)
         self.step = 0
         if resume_from:
-            self.accelerator.load_state(str(resume_from))
+            load_checkpoint(self.accelerator, resume_from, self.average)
             self.step = checkpoint_step(resume_from)
 
     def run(self) -> Path:
@@ -101,21 +114,22 @@ class Trainer:
             unit="step",
             disable=not self.accelerator.is_local_main_process,
         )
-        while self.step < config.max_train_steps:
-            self._train_step(batches)
-            self.step += 1
-            progress.update()
-            last, saves = self.step == config.max_train_steps, _is_due(self.step, config.checkpointing_steps)
-            if last or saves or _is_due(self.step, config.logging_steps):
-                means = self.losses.pop_means(self.step)
-                learning_rate = self.lr_scheduler.get_last_lr()[0]
-                self.accelerator.log({**means, "learning_rate": learning_rate}, step=self.step)
-                progress.set_postfix({name.removesuffix("_loss"): f"{value:.3g}" for name, value in means.items()})
-            if saves:
-                save_checkpoint(self.accelerator, config, self.step)
-            if not last and _is_due(self.step, config.validation_steps):
-                self._save_samples()
-        progress.close()
+        with progress, explained_faults(), Interruption(self.accelerator) as interruption:
+            while self.step < config.max_train_steps:
+                self._train_step(batches)
+                self.step += 1
+                progress.update()
+                stop = interruption.requested(self.step)
+                last = self.step == config.max_train_steps
+                saves = stop or _is_due(self.step, config.checkpointing_steps)
+                if last or saves or _is_due(self.step, config.logging_steps):
+                    self._log(progress)
+                if saves:
+                    self._save_checkpoint()
+                if stop and not last:
+                    self._stop(stop)
+                if not last and _is_due(self.step, config.validation_steps):
+                    self._save_samples()
         log_skipped(self.images)
         self._finish(
             cost={
@@ -125,6 +139,12 @@ class Trainer:
             }
         )
         return self.output_dir
+
+    def _log(self, progress: tqdm) -> None:
+        means = self.losses.pop_means(self.step)
+        learning_rate = self.lr_scheduler.get_last_lr()[0]
+        self.accelerator.log({**means, "learning_rate": learning_rate}, step=self.step)
+        progress.set_postfix({name.removesuffix("_loss"): f"{value:.3g}" for name, value in means.items()})
 
     def _train_step(self, batches: Iterator[dict[str, torch.Tensor]]) -> None:
         """One step of the optimizer, over as many batches as are accumulated."""
@@ -138,6 +158,8 @@ class Trainer:
                 self.optimizer.zero_grad()
             self.losses.add(output)
         self.lr_scheduler.step()
+        if self.average is not None:
+            self.average.step()
 
     def _batches(self, start: int) -> Iterator[dict[str, torch.Tensor]]:
         """Batches without end from number ``start`` on; an epoch's order depends on the seed and its number alone."""
@@ -150,50 +172,48 @@ class Trainer:
                 yield from self.accelerator.skip_first_batches(self.loader, skip) if skip else self.loader
                 skip = 0
 
-    def _pipeline(self) -> FDAEPipeline:
-        """The networks in training as a pipeline, in evaluation mode."""
-        objective = self.accelerator.unwrap_model(self.objective).eval()
-        pipeline = FDAEPipeline(unet=objective.unet, encoder=objective.encoder, scheduler=objective.scheduler)
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
+    def _best_weights(self) -> AbstractContextManager[None]:
+        """Where the networks are to be looked at: the averaged weights, if there are any."""
+        return self.average.applied() if self.average is not None else nullcontext()
+
+    def _pipeline(self) -> FDAEPipeline | None:
+        return gathered_pipeline(self.accelerator, self.objective)
+
+    def _save_checkpoint(self) -> None:
+        check_weights(self.accelerator, self.objective, self.step)
+        save_checkpoint(self.accelerator, self.config, self.step, self.average)
 
     def _save_samples(self) -> None:
-        if self.accelerator.is_main_process:
-            figures = make_figures(self._pipeline(), self.shown, self.config.num_inference_steps)
-            self._track(figures)
-            save_figures(figures, self.output_dir / "samples" / f"step-{self.step:06d}")
-            self.objective.train()
+        with self._best_weights():
+            pipeline = self._pipeline()
+            if pipeline is not None:
+                figures = make_figures(pipeline, self.shown, self.config.num_inference_steps)
+                self._track(figures)
+                save_figures(figures, self.output_dir / "samples" / f"step-{self.step:06d}")
         self.accelerator.wait_for_everyone()
 
+    def _stop(self, signal_number: int) -> NoReturn:
+        self.accelerator.end_training()
+        told = f"stopped at step {self.step}; go on with --resume_from_checkpoint latest"
+        raise RunInterrupted(signal_number, told if self.accelerator.is_main_process else "")
+
     def _finish(self, cost: dict[str, float]) -> None:
-        if self.accelerator.is_main_process:
+        check_weights(self.accelerator, self.objective, self.step)
+        pipeline = self._pipeline()
+        if pipeline is not None:
+            save_pipeline(pipeline, self.output_dir)
+        with self._best_weights():
             pipeline = self._pipeline()
-            pipeline.save_pretrained(self.output_dir)
-            figures = make_figures(pipeline, self.shown, self.config.num_inference_steps, swap_grid=True)
-            self._track(figures)
-            save_figures(figures, self.output_dir)
-            record = {
-                "model_id": self.model_id,
-                "config": asdict(self.config),
-                "sample_size": pipeline.encoder.config.sample_size,
-                "num_concepts": pipeline.encoder.config.num_concepts,
-                "parameters": sum(parameter.numel() for parameter in self.objective.parameters()),
-                "images_per_step": (
-                    self.config.train_batch_size
-                    * self.config.gradient_accumulation_steps
-                    * self.accelerator.num_processes
-                ),
-                "device": _device_name(self.accelerator.device),
-                "num_processes": self.accelerator.num_processes,
-                "num_threads": torch.get_num_threads(),
-                **cost,
-                "versions": {name: version(name) for name in ("fdae-diffusers", "diffusers", "transformers", "torch")},
-            }
-            with whole_file(self.output_dir / TRAINING_FILE) as unfinished:
-                unfinished.write_text(json.dumps(record, indent=2) + "\n")
-            write_model_card(self.output_dir)
-            if self.model_id is not None:
-                publish(self.output_dir, self.model_id, self.config.hub_dry_run_dir)
+            if pipeline is not None:
+                if self.average is not None:
+                    save_pipeline(pipeline, self.output_dir, VARIANT)
+                figures = make_figures(pipeline, self.shown, self.config.num_inference_steps, swap_grid=True)
+                self._track(figures)
+                save_figures(figures, self.output_dir)
+                write_record(self.config, self.accelerator, pipeline, self.model_id, cost)
+                write_model_card(self.output_dir)
+                if self.model_id is not None:
+                    publish(self.output_dir, self.model_id, self.config.hub_dry_run_dir)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
 
@@ -206,27 +226,14 @@ class Trainer:
                     tracker.log_images({name: [figure]}, step=self.step)
 
 
-def _make_accelerator(config: TrainingConfig) -> Accelerator:
-    return Accelerator(
-        mixed_precision=config.mixed_precision,
-        # A step holds the same number of batches everywhere, also across the end of an epoch.
-        gradient_accumulation_plugin=GradientAccumulationPlugin(
-            num_steps=config.gradient_accumulation_steps, sync_with_dataloader=False
-        ),
-        step_scheduler_with_optimizer=False,
-        log_with=None if config.report_to == "none" else config.report_to,
-        project_config=ProjectConfiguration(
-            project_dir=config.output_dir, logging_dir=str(Path(config.output_dir) / "logs")
-        ),
-        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=config.seed),
-    )
-
-
 def _build_objective(config: TrainingConfig) -> FDAEObjective:
     unet, encoder = build_models(config.preset, config.unet, config.encoder)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
         encoder.enable_gradient_checkpointing()
+    if config.torch_compile:  # in place: names of parameters stay
+        unet.compile()
+        encoder.compile()
     return FDAEObjective(
         unet,
         encoder,
@@ -236,6 +243,7 @@ def _build_objective(config: TrainingConfig) -> FDAEObjective:
         content_decorrelation_weight=config.content_decorrelation_weight,
         mask_entropy_weight=config.mask_entropy_weight,
         reduction=config.reduction,
+        gather_batch_statistics=config.gather_batch_statistics,
     )
 
 
@@ -250,7 +258,3 @@ def _check_writable(folder: Path) -> None:
 
 def _is_due(step: int, interval: int) -> bool:
     return interval > 0 and step % interval == 0
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,73 @@
+"""What can go wrong in a run, told in one line that says what to do; nothing half written stays behind."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from safetensors import SafetensorError
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from ..errors import FDAEError, first_line
+
+GO_ON = "go on from the last checkpoint with resume_from_checkpoint=latest"
+
+
+def diverged(what: str, step: int, details: str = "") -> FDAEError:
+    """The error of a training that went astray."""
+    return FDAEError(f"{what} at step {step}{details}: lower learning_rate or set max_grad_norm, and {GO_ON}")
+
+
+def check_weights(accelerator: Accelerator, model: nn.Module, step: int) -> None:
+    """Make sure that parameters and buffers are numbers; waits for the device, and has to be called by all processes.
+
+    Raises:
+        FDAEError: If one is not finite, on any process.
+    """
+    finite = torch.ones((), device=accelerator.device)
+    for tensor in [*model.parameters(), *model.buffers()]:
+        local = tensor.to_local() if isinstance(tensor, DTensor) else tensor  # the process's part of it under FSDP
+        finite *= local.detach().isfinite().all()
+    if accelerator.reduce(finite, reduction="sum") != accelerator.num_processes:
+        raise diverged("the weights are no longer numbers", step)
+
+
+@contextmanager
+def whole_or_error(what: str, unfinished: Path) -> Iterator[None]:
+    """Delete an unfinished folder when writing it fails, a full disk for example.
+
+    Raises:
+        FDAEError: If it fails.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
+        shutil.rmtree(unfinished, ignore_errors=True)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        raise FDAEError(f"cannot write {what}: {reason}. Make room, and {GO_ON}") from error
+
+
+@contextmanager
+def explained_faults() -> Iterator[None]:
+    """Tell faults of the machine in one line.
+
+    Raises:
+        FDAEError: If the device's memory is full or a process that reads images was killed.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise FDAEError(
+            f"out of memory: {first_line(error)} Lower train_batch_size and raise gradient_accumulation_steps, or set "
+            "gradient_checkpointing or mixed_precision"
+        ) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise FDAEError(
+            f"a process that reads images was killed, often for lack of memory ({first_line(error)}): "
+            f"lower dataloader_num_workers, and {GO_ON}"
+        ) from error

@@ -1,0 +1,84 @@
+"""What a run leaves in its folder besides checkpoints and pictures: the pipeline, and the record for its card."""
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from ..files import whole_file
+from ..pipeline_fdae import FDAEPipeline
+from .config import TrainingConfig
+from .ema import VARIANT
+from .faults import whole_or_error
+from .model_card import TRAINING_FILE
+
+
+def save_pipeline(pipeline: FDAEPipeline, folder: Path, variant: str | None = None) -> None:
+    """Write a pipeline into a folder where other things are; each of its files appears whole.
+
+    Args:
+        pipeline: The networks.
+        folder: Where to; a pipeline there is replaced, and without a variant so are its variants.
+        variant: Name of the weights, for a second set of them.
+
+    Raises:
+        FDAEError: If it cannot be written; what was there before stays.
+    """
+    unfinished = folder / "pipeline.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with whole_or_error(f"the pipeline to {folder}", unfinished):
+        pipeline.save_pretrained(unfinished, variant=variant)
+        for file in [path for path in unfinished.rglob("*") if path.is_file()]:
+            target = folder / file.relative_to(unfinished)
+            target.parent.mkdir(exist_ok=True)
+            os.replace(file, target)
+        shutil.rmtree(unfinished)
+        if variant is None:
+            for outdated in folder.glob(f"*/*.{VARIANT}.safetensors"):
+                outdated.unlink()
+
+
+def write_record(
+    config: TrainingConfig,
+    accelerator: Accelerator,
+    pipeline: FDAEPipeline,
+    model_id: str | None,
+    cost: dict[str, float],
+) -> None:
+    """Write ``training.json``: settings, size, machine, versions and cost of a run.
+
+    Args:
+        config: The settings.
+        accelerator: For the number and kind of devices.
+        pipeline: The model.
+        model_id: Its id on the Hub, if it has one.
+        cost: Seconds and first step.
+    """
+    batch_size = config.train_batch_size * config.gradient_accumulation_steps * accelerator.num_processes
+    networks = (pipeline.unet, pipeline.encoder)
+    record: dict[str, Any] = {
+        "model_id": model_id,
+        "config": asdict(config),
+        "sample_size": pipeline.encoder.config.sample_size,
+        "num_concepts": pipeline.encoder.config.num_concepts,
+        "parameters": sum(parameter.numel() for network in networks for parameter in network.parameters()),
+        "images_per_step": batch_size,
+        "device": _device_name(accelerator.device),
+        "num_processes": accelerator.num_processes,
+        "engine": accelerator.distributed_type.value,
+        "num_threads": torch.get_num_threads(),
+        **cost,
+        "versions": {name: version(name) for name in ("fdae-diffusers", "diffusers", "transformers", "torch")},
+    }
+    with whole_file(Path(config.output_dir) / TRAINING_FILE) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
