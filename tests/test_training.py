@@ -161,10 +161,10 @@ def test_warm_up_schedule_and_clipping_take_effect(tmp_path):
             assert_same_weights(tmp_path / "plain", tmp_path / name)
 
 
-def test_gradient_checkpointing_gives_the_same_weights(tmp_path):
+def test_gradient_checkpointing_gives_the_same_weights_but_for_rounding(tmp_path):
     train(config_for(tmp_path / "plain"))
     train(config_for(tmp_path / "checkpointed", gradient_checkpointing=True))
-    assert_same_weights(tmp_path / "plain", tmp_path / "checkpointed")
+    torch.testing.assert_close(weights(tmp_path / "plain"), weights(tmp_path / "checkpointed"), atol=1e-4, rtol=0)
 
 
 def test_logged_losses_are_means_over_the_interval():
