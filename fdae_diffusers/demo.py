@@ -1,4 +1,4 @@
-"""Draw masks and a swap grid of built-in pictures with a trained model.
+"""Draw masks, a swap grid and edits of built-in pictures with a trained model.
 
 python -m fdae_diffusers.demo --model model_cards/fdae-shapes3d-rendered-32
 """
@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .arguments import parse_config, run_script
+from .basis import BASIS_FILE, CodeBasis
 from .data import ImageDataset, load_image_dataset
 from .loading import load_pipeline
-from .training.figures import make_figures, pick_images, save_figures
+from .training.figures import make_edit_figures, make_figures, pick_images, save_figures
 
 
 @dataclass
@@ -34,7 +35,10 @@ def main() -> None:
     images = pick_images(
         ImageDataset(load_image_dataset("shapes3d-rendered", size=size), size), config.num_images, config.seed
     )
-    save_figures(make_figures(pipeline, images, config.num_inference_steps, swap_grid=True), Path(config.output_dir))
+    basis = CodeBasis.from_pretrained(config.model) if (Path(config.model) / BASIS_FILE).exists() else None
+    figures = make_figures(pipeline, images, config.num_inference_steps, swap_grid=True)
+    figures |= make_edit_figures(pipeline, images[0], images[-1], config.num_inference_steps, basis)
+    save_figures(figures, Path(config.output_dir))
     print(f"pictures: {config.output_dir}")
 
 

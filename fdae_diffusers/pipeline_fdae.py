@@ -7,38 +7,22 @@ E and D_M run once per call; only the U-Net runs at every step of the sampler.
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, EDMEulerScheduler
-from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from .codes import Concepts, FDAECodes
 from .hub import explain_loading_error
 from .image_processing import ImageInput, to_output, to_pixel_values
+from .inversion import invert_sampler
 from .models import CMFNet, FDAEUNet2DModel
 from .models.compatibility import check_networks
+from .pipeline_output import FDAEPipelineOutput, Images
 
 Generators = torch.Generator | list[torch.Generator] | None
-Images = Any  # what output_type says: a list of PIL images, an array (B, H, W, 3) or a tensor (B, 3, H, W)
-
-
-@dataclass
-class FDAEPipelineOutput(BaseOutput):
-    """Images decoded from codes.
-
-    Args:
-        images: A list of B PIL images, a numpy array (B, H, W, 3) or a tensor (B, 3, H, W), both in [0, 1].
-        masks: (B, N, H, W) in [0, 1], summing to one over N.
-        codes: The codes that the images were decoded from.
-    """
-
-    images: Images
-    masks: torch.Tensor
-    codes: FDAECodes
 
 
 class FDAEPipeline(DiffusionPipeline):
@@ -148,18 +132,15 @@ class FDAEPipeline(DiffusionPipeline):
         if image is not None:
             codes = self.encode(image)
         assert codes is not None
-        codes = codes.to(self._execution_device, self.encoder.dtype)
-        masks = self.encoder.decode_masks(codes)  # (B, N, H, W)
-        condition_map = self.encoder.condition_map(codes.content, masks)  # (B, d_F, H, W)
+        codes, masks, condition_map = self._condition(codes)
 
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         sample = self._starting_noise(len(codes), generator, latents) * self.scheduler.init_noise_sigma
         with self.progress_bar(total=len(self.scheduler.timesteps)) as progress_bar:
             for i, timestep in enumerate(self.scheduler.timesteps):
                 scaled = self.scheduler.scale_model_input(sample, timestep)
-                output = self.unet(scaled.to(self.unet.dtype), timestep, condition_map).sample
-                # The sampler works in float32: with sigma up to 80, half precision would show.
-                sample = self.scheduler.step(output.float(), timestep, sample, generator=generator).prev_sample
+                output = self._run_unet(scaled, timestep, condition_map)
+                sample = self.scheduler.step(output, timestep, sample, generator=generator).prev_sample
                 if callback_on_step_end is not None:
                     tensors = {"latents": sample, "condition_map": condition_map}
                     given = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
@@ -171,8 +152,50 @@ class FDAEPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         return FDAEPipelineOutput(images, masks, codes) if return_dict else (images, masks, codes)
 
+    @torch.no_grad()
+    def invert(
+        self, images: ImageInput, codes: FDAECodes | None = None, num_inference_steps: int = 40
+    ) -> torch.Tensor:
+        """Find the starting noise that images come from, given their codes: what the codes do not hold of them.
+
+            latents = pipe.invert(image)
+            pipe(image, latents=latents)  # the image itself
+            pipe(codes=edited, latents=latents)  # changed in what was edited alone
+
+        Args:
+            images: B images of any kind.
+            codes: Their codes, if they are at hand.
+            num_inference_steps: Steps of the sampler, the same as for the pipeline call that goes back.
+
+        Returns:
+            Latents (B, 3, H, W) for the pipeline call; for pictures without noise, they are less than standard normal.
+
+        Raises:
+            ValueError: If the input is no image, the codes are not those of B images, or the scheduler has churn.
+        """
+        pixel_values = to_pixel_values(images, self.unet.config.sample_size).to(self._execution_device)
+        codes = self.encode(pixel_values) if codes is None else codes
+        if len(codes) != len(pixel_values):
+            raise ValueError(f"got codes of {len(codes)} images for {len(pixel_values)} images")
+        condition_map = self._condition(codes)[2]
+        latents = invert_sampler(
+            self.scheduler,
+            lambda sample, timestep: self._run_unet(sample, timestep, condition_map),
+            pixel_values,
+            num_inference_steps,
+        )
+        self.maybe_free_model_hooks()
+        return latents
+
     def swap(
-        self, source: ImageInput, target: ImageInput, content: Concepts = (), mask: Concepts = (), **kwargs
+        self,
+        source: ImageInput,
+        target: ImageInput,
+        content: Concepts = (),
+        mask: Concepts = (),
+        keep_noise: bool = False,
+        num_inference_steps: int = 40,
+        **kwargs,
     ) -> Images:
         """Redraw source images with some codes of the target images.
 
@@ -181,6 +204,8 @@ class FDAEPipeline(DiffusionPipeline):
             target: B images, or one for all, that give the codes.
             content: Concepts whose content code (what) is taken, or ``"all"``.
             mask: Concepts whose mask code (where) is taken, or ``"all"``.
+            keep_noise: Start from the source's own noise, by :meth:`invert`, which keeps what its codes do not hold.
+            num_inference_steps: Steps of the sampler.
             kwargs: As for the pipeline call, ``generator`` or ``output_type`` for example.
 
         Returns:
@@ -189,8 +214,11 @@ class FDAEPipeline(DiffusionPipeline):
         Raises:
             ValueError: As :meth:`FDAECodes.swap` and the pipeline call.
         """
-        codes = self.encode(source).swap(self.encode(target), content=content, mask=mask)
-        return self(codes=codes, **kwargs).images
+        codes = self.encode(source)
+        if keep_noise:
+            kwargs["latents"] = self.invert(source, codes, num_inference_steps)
+        swapped = codes.swap(self.encode(target), content=content, mask=mask)
+        return self(codes=swapped, num_inference_steps=num_inference_steps, **kwargs).images
 
     @torch.no_grad()
     def swap_grid(
@@ -238,6 +266,16 @@ class FDAEPipeline(DiffusionPipeline):
             return pictures
         rows = [to_output(row * 2 - 1, output_type) for row in pictures]
         return rows if output_type == "pil" else np.stack(rows)
+
+    def _condition(self, codes: FDAECodes) -> tuple[FDAECodes, torch.Tensor, torch.Tensor]:
+        """Codes where the encoder is, their masks (B, N, H, W) and their condition map (B, d_F, H, W)."""
+        codes = codes.to(self._execution_device, self.encoder.dtype)
+        masks = self.encoder.decode_masks(codes)
+        return codes, masks, self.encoder.condition_map(codes.content, masks)
+
+    def _run_unet(self, sample: torch.Tensor, timestep: torch.Tensor, condition_map: torch.Tensor) -> torch.Tensor:
+        """Output F (B, 3, H, W) in float32, as samplers work: with sigma up to 80, half precision would show."""
+        return self.unet(sample.to(self.unet.dtype), timestep, condition_map).sample.float()
 
     def _starting_noise(self, batch_size: int, generator: Generators, latents: torch.Tensor | None) -> torch.Tensor:
         """Standard normal noise (B, C, H, W) in float32, drawn or checked."""

@@ -13,7 +13,7 @@ from PIL import ImageDraw, ImageFont
 CELL_SIZE = 96  # pixels of a picture in a figure, whatever the model's resolution
 GAP = 4
 HEADER_HEIGHT = 18
-LABEL_WIDTH = 110
+LABEL_WIDTH = 84
 PANELS_PER_ROW = 3
 
 
@@ -117,14 +117,14 @@ def traversal_figure(
     Args:
         rows: Pictures decoded from :meth:`CodeBasis.traverse`, one per value.
         labels: What each row moves along.
-        values: V values in standard deviations.
+        values: V values in standard deviations from the mean.
 
     Raises:
         ValueError: If a row has not one picture per value, or not one label.
     """
     if len(labels) != len(rows) or any(len(row) != len(values) for row in rows):
         raise ValueError(f"got {len(labels)} labels and {len(values)} values for rows of {[len(row) for row in rows]}")
-    return image_grid(rows, [f"{value:+g} sd" for value in values], labels)
+    return image_grid(rows, [f"{value:+g} sd" if value else "mean" for value in values], labels)
 
 
 def importance_figure(

@@ -135,11 +135,11 @@ def rendered_shapes3d(size: int = 64, rows: Sequence[int] | np.ndarray | None = 
 def _render_images(batch: dict[str, list[Any]], size: int) -> dict[str, list[Any]]:
     if "image" not in batch:
         return batch
-    images = _shared_renderer(size).render(batch["image"])
+    images = shared_renderer(size).render(batch["image"])
     return {**batch, "image": [Image.fromarray(image) for image in images]}
 
 
 @functools.lru_cache(maxsize=2)
-def _shared_renderer(size: int) -> Shapes3DRenderer:
+def shared_renderer(size: int) -> Shapes3DRenderer:
     """Return this process's renderer: data sets that derive from each other share its table."""
     return Shapes3DRenderer(size)

@@ -6,13 +6,23 @@ import numpy as np
 import PIL.Image
 import torch
 
+from ..basis import CodeBasis, CodeKind
+from ..codes import FDAECodes
 from ..data import ImageDataset
 from ..files import whole_file
 from ..image_processing import to_output
 from ..pipeline_fdae import FDAEPipeline
-from ..visualization import mask_figure, reconstruction_figure, swap_grid_figure
+from ..visualization import (
+    mask_figure,
+    reconstruction_figure,
+    single_swap_figure,
+    swap_grid_figure,
+    traversal_figure,
+)
 
 Figures = dict[str, PIL.Image.Image]
+
+TRAVERSAL_VALUES = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 
 def pick_images(dataset: ImageDataset, num_images: int, seed: int = 0) -> list[PIL.Image.Image]:
@@ -44,6 +54,43 @@ def make_figures(
     if swap_grid and output.codes.mask is not None:
         grid = pipeline.swap_grid(images, num_inference_steps=num_inference_steps, generator=generator)
         figures["swap_grid"] = swap_grid_figure(images, grid)
+    return figures
+
+
+def make_edit_figures(
+    pipeline: FDAEPipeline,
+    source: PIL.Image.Image,
+    target: PIL.Image.Image,
+    num_inference_steps: int,
+    basis: CodeBasis | None = None,
+) -> Figures:
+    """Draw the source with each code of the target alone and, given a basis, with each code moved along it.
+
+    Args:
+        pipeline: The model, in evaluation mode.
+        source: What is edited, from the same starting noise everywhere.
+        target: What gives codes.
+        num_inference_steps: Steps of the sampler.
+        basis: Directions to move along: each code's first principal component.
+
+    Returns:
+        Pictures by name.
+    """
+    codes, target_codes = pipeline.encode(source), pipeline.encode(target)
+    latents = torch.randn(1, 3, *[pipeline.unet.config.sample_size] * 2, generator=torch.Generator().manual_seed(0))
+
+    def decode(edited: FDAECodes) -> list[PIL.Image.Image]:
+        return pipeline(codes=edited, latents=latents, num_inference_steps=num_inference_steps).images
+
+    figures = {"single_swaps": single_swap_figure(source, target, decode(codes.single_swaps(target_codes)))}
+    if basis is not None:
+        kinds: tuple[CodeKind, ...] = ("content",) if codes.mask is None else ("content", "mask")
+        rows = {
+            f"{kind} {concept}": decode(basis.traverse(codes, kind, concept, values=TRAVERSAL_VALUES))
+            for kind in kinds
+            for concept in range(codes.num_concepts)
+        }
+        figures["traversal"] = traversal_figure(list(rows.values()), list(rows), TRAVERSAL_VALUES)
     return figures
 
 
