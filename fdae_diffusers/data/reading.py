@@ -4,7 +4,6 @@ import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import fsspec
@@ -104,7 +103,10 @@ def _decode(value: dict[str, Any] | None) -> Image.Image:
     """Decode the stored bytes, or the file at the stored path; of several frames, the first."""
     if value is None or (value["bytes"] is None and value["path"] is None):
         raise FDAEError("the data set holds none")
-    data = Path(value["path"]).read_bytes() if value["bytes"] is None else value["bytes"]
+    data = value["bytes"]
+    if data is None:
+        with open(value["path"], "rb") as file:
+            data = file.read()
     if not data:
         raise FDAEError("it is empty")
     try:
