@@ -74,15 +74,15 @@ def evaluate(config: SwapsConfig) -> dict[str, Any]:
 def print_table(result: dict[str, Any]) -> None:
     """Print the share of pictures with the right value of each factor; a star marks those that should change."""
     print(f"\n{result['model']}, {result['num_pairs']} pairs, {result['num_inference_steps']} steps")
-    print(f"{'swapped':<36}" + "".join(f"{name:>12}" for name in (*FACTORS, "all", "PSNR (dB)")))
+    print(f"{'swapped':<37}" + "".join(f"{name:>12}" for name in (*FACTORS, "all", "PSNR (dB)")))
     for name, scores in result["edits"].items():
-        codes = " ".join([f"c{n}" for n in scores["content"]] + [f"m{n}" for n in scores["mask"]])
+        codes = " ".join(kind[0] + ",".join(map(str, scores[kind])) for kind in ("content", "mask") if scores[kind])
         rates = [
             f"{rate:.3f}{'*' if factor in scores['changed'] else ' '}"
             for factor, rate in scores["as_expected"].items()
         ]
         cells = [*rates, f"{scores['all_as_expected']:.3f} ", f"{scores['psnr']:.1f} "]
-        print(f"{name:<23}{codes:<13}" + "".join(f"{cell:>12}" for cell in cells))
+        print(f"{name:<23}{codes:<14}" + "".join(f"{cell:>12}" for cell in cells))
     accuracy = min(result["reader_accuracy"].values())
     print(f"(read off true pictures: {accuracy:.3f} right in every factor, at least)")
 
