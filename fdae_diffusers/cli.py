@@ -2,7 +2,7 @@
 
     fdae swap a.png b.png --model model_cards/fdae-shapes3d-rendered-32 --content 1
 
-Each command is a function of its arguments which returns what is to be written, or writes it itself.
+Each command is a function that writes its output into a file which takes its name when it is complete.
 """
 
 import argparse

@@ -38,7 +38,7 @@ colour of its strongest concept. The numbers above the columns are those that th
   fdae swap a.png b.png --mask 1 4              # a, with the masks (place, shape) of concepts 1 and 4 of b
   fdae swap a.png b.png --content all           # the masks of a filled with the content of b
   fdae swap a.png b.png                         # every code swapped alone: find out what each one does
-  fdae swap a.png b.png --content 1 --keep-noise # the same details as in a, less grain""",
+  fdae swap a.png b.png --content 1 --keep-noise   # less grain: what no code holds stays as in a""",
     "grid": """\
   fdae grid a.png b.png c.png                   # 3 x 3 pictures
 

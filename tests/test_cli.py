@@ -158,6 +158,7 @@ def test_an_existing_file_is_replaced_only_when_asked(here):
         (["reconstruct", "absent.safetensors"], "there is no file absent.safetensors"),
         (["reconstruct", "micro.safetensors"], "holds no codes"),
         (["reconstruct", "micro.safetensors", "a.png"], "one file of codes"),
+        (["reconstruct", "other.safetensors"], "codes of another model"),
         (["traverse", "a.png", "--content", "0", "--component", "2"], "no component 2"),
         (["traverse", "a.png"], "--content --mask is required"),
         ([], "required: COMMAND"),
@@ -167,6 +168,7 @@ def test_mistakes_are_one_line_and_leave_no_file(here, model, capsys, arguments,
     (here / "text.png").write_text("text")
     (here / "half.png").write_bytes((here / "a.png").read_bytes()[:600])
     (here / "micro.safetensors").write_bytes((model / BASIS_FILE).read_bytes())
+    save_codes(FDAECodes(torch.ones(1, 2, 6), torch.ones(1, 2, 6)), here / "other.safetensors", ["x"], "other")
     before = set(here.iterdir())
     with pytest.raises(SystemExit) as stop:
         main(arguments)
