@@ -2,7 +2,7 @@
 
     fdae swap a.png b.png --model model_cards/fdae-shapes3d-rendered-32 --content 1
 
-Each command is a function of its arguments which returns what is to be written, or writes it itself.
+Each command is a function that writes its output into a file which takes its name when it is complete.
 """
 
 import argparse
@@ -96,10 +96,11 @@ def reconstruct(args: argparse.Namespace, file: Path) -> None:
         if len(args.images) > 1:
             raise FDAEError("name image files, or one file of codes")
         codes, _ = load_codes(args.images[0])
-        visualization.image_grid([_decode(pipeline, codes, args)]).save(file)
+        visualization.image_grid([_decode(pipeline, codes, args, _latents(pipeline, args))]).save(file)
         return
     images = _read(pipeline, args.images)
-    visualization.reconstruction_figure(images, _decode(pipeline, pipeline.encode(images), args)).save(file)
+    pictures = _decode(pipeline, pipeline.encode(images), args, _latents(pipeline, args))
+    visualization.reconstruction_figure(images, pictures).save(file)
 
 
 def swap(args: argparse.Namespace, file: Path) -> None:
@@ -107,12 +108,13 @@ def swap(args: argparse.Namespace, file: Path) -> None:
     pipeline = _load(args)
     source, target = images = _read(pipeline, [args.source, args.target])
     codes = pipeline.encode(images)
+    latents = _latents(pipeline, args, source)
     if args.content or args.mask:
         swapped = codes[0].swap(codes[1], content=_concepts(args.content), mask=_concepts(args.mask))
-        pictures = [*images, *_decode(pipeline, swapped, args)]
+        pictures = [*images, *_decode(pipeline, swapped, args, latents)]
         visualization.image_grid([pictures], ["source", "target", "result"]).save(file)
     else:
-        pictures = _decode(pipeline, codes[0].single_swaps(codes[1]), args)
+        pictures = _decode(pipeline, codes[0].single_swaps(codes[1]), args, latents)
         visualization.single_swap_figure(source, target, pictures).save(file)
 
 
@@ -130,12 +132,13 @@ def traverse(args: argparse.Namespace, file: Path) -> None:
 
     basis = CodeBasis.from_pretrained(args.model)
     pipeline = _load(args)
-    codes = pipeline.encode(_read(pipeline, [args.image]))
+    (image,) = _read(pipeline, [args.image])
+    codes, latents = pipeline.encode(image), _latents(pipeline, args, image)
     kind: CodeKind = "content" if args.mask is None else "mask"
     concept = args.content if args.mask is None else args.mask
     components = range(basis.content.components.shape[1]) if args.component is None else [args.component]
     rows = [
-        _decode(pipeline, basis.traverse(codes, kind, concept, component, args.values), args)
+        _decode(pipeline, basis.traverse(codes, kind, concept, component, args.values), args, latents)
         for component in components
     ]
     labels = [f"component {component}" for component in components]
@@ -164,10 +167,17 @@ def _generator(args: argparse.Namespace) -> torch.Generator:
     return torch.Generator().manual_seed(args.seed)
 
 
-def _decode(pipeline: FDAEPipeline, codes: FDAECodes, args: argparse.Namespace) -> list[PIL.Image.Image]:
-    """Decode codes, all from the same noise: the pictures differ by their codes alone."""
+def _latents(pipeline: FDAEPipeline, args: argparse.Namespace, image: PIL.Image.Image | None = None) -> torch.Tensor:
+    """One starting noise for all pictures, which then differ by their codes alone: drawn, or an edited image's own."""
+    if image is not None and args.keep_noise:
+        return pipeline.invert(image, num_inference_steps=args.steps)
     config = pipeline.unet.config
-    latents = torch.randn(1, config.in_channels, config.sample_size, config.sample_size, generator=_generator(args))
+    return torch.randn(1, config.in_channels, config.sample_size, config.sample_size, generator=_generator(args))
+
+
+def _decode(
+    pipeline: FDAEPipeline, codes: FDAECodes, args: argparse.Namespace, latents: torch.Tensor
+) -> list[PIL.Image.Image]:
     pictures: list[PIL.Image.Image] = []
     for start in range(0, len(codes), BATCH_SIZE):
         batch = codes[start : start + BATCH_SIZE]

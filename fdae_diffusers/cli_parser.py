@@ -37,7 +37,8 @@ colour of its strongest concept. The numbers above the columns are those that th
   fdae swap a.png b.png --content 1             # a, with the content (colour, texture) of concept 1 of b
   fdae swap a.png b.png --mask 1 4              # a, with the masks (place, shape) of concepts 1 and 4 of b
   fdae swap a.png b.png --content all           # the masks of a filled with the content of b
-  fdae swap a.png b.png                         # every code swapped alone: find out what each one does""",
+  fdae swap a.png b.png                         # every code swapped alone: find out what each one does
+  fdae swap a.png b.png --content 1 --keep-noise   # less grain: what no code holds stays as in a""",
     "grid": """\
   fdae grid a.png b.png c.png                   # 3 x 3 pictures
 
@@ -72,6 +73,10 @@ def make_parser() -> argparse.ArgumentParser:
         if name not in ("encode", "masks"):
             common.add_argument("--steps", type=_count, default=40, help="steps of the sampler (default: %(default)s)")
             common.add_argument("--seed", type=int, default=0, help="of the starting noise (default: %(default)s)")
+        if name in ("swap", "traverse"):
+            command.add_argument(
+                "--keep-noise", action="store_true", help="start from the image's own noise: keeps what no code holds"
+            )
         return command
 
     def add_images(command: argparse.ArgumentParser, help: str = "image files of any size"):

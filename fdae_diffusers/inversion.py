@@ -18,6 +18,8 @@ from itertools import pairwise
 import torch
 from diffusers import EDMEulerScheduler
 
+from .errors import FDAEError
+
 Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (scaled sample, timestep) -> output F
 
 
@@ -36,11 +38,11 @@ def invert_sampler(
         (B, C, H, W), to be multiplied by the scheduler's ``init_noise_sigma``.
 
     Raises:
-        ValueError: If the scheduler adds new noise on its way, which nothing can invert.
+        FDAEError: If the scheduler adds new noise on its way, which nothing can invert.
     """
     config = scheduler.config
     if config.get("s_churn", 0) > 0:
-        raise ValueError("a scheduler with s_churn > 0 draws new noise at its steps and cannot be inverted")
+        raise FDAEError("a scheduler with s_churn > 0 draws new noise at its steps and cannot be inverted")
     scheduler.set_timesteps(num_inference_steps)
     levels = scheduler.sigmas[scheduler.sigmas > 0].unique().to(sample.device)  # ascending, each once
 

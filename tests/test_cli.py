@@ -96,6 +96,16 @@ def test_swap_without_codes_shows_each_alone(here):
     np.testing.assert_array_equal(cell(each, 1, 3, LABEL_WIDTH), cell(figure("mask.png"), 0, 2))
 
 
+def test_swap_from_the_images_own_noise_keeps_it_where_no_code_changes(here):
+    errors = []
+    for name, flags in (("drawn", []), ("own", ["--keep-noise"])):
+        (here / "c.png").write_bytes((here / "a.png").read_bytes())
+        run(["swap", "a.png", "c.png", "--content", "0", "--output", f"{name}.png", *flags])
+        picture = figure(f"{name}.png")
+        errors.append(np.abs(cell(picture, 0, 2).astype(int) - cell(picture, 0, 0)).mean())
+    assert errors[1] < 0.2 * errors[0]
+
+
 def test_grid_has_a_row_and_a_column_per_image(here):
     run(["grid", "a.png", "b.png", "--steps", "1"])
     assert figure("grid.png").size == (3 * PITCH + GAP, 3 * PITCH + GAP)
@@ -148,6 +158,7 @@ def test_an_existing_file_is_replaced_only_when_asked(here):
         (["reconstruct", "absent.safetensors"], "there is no file absent.safetensors"),
         (["reconstruct", "micro.safetensors"], "holds no codes"),
         (["reconstruct", "micro.safetensors", "a.png"], "one file of codes"),
+        (["reconstruct", "other.safetensors"], "codes of another model"),
         (["traverse", "a.png", "--content", "0", "--component", "2"], "no component 2"),
         (["traverse", "a.png"], "--content --mask is required"),
         ([], "required: COMMAND"),
@@ -157,6 +168,7 @@ def test_mistakes_are_one_line_and_leave_no_file(here, model, capsys, arguments,
     (here / "text.png").write_text("text")
     (here / "half.png").write_bytes((here / "a.png").read_bytes()[:600])
     (here / "micro.safetensors").write_bytes((model / BASIS_FILE).read_bytes())
+    save_codes(FDAECodes(torch.ones(1, 2, 6), torch.ones(1, 2, 6)), here / "other.safetensors", ["x"], "other")
     before = set(here.iterdir())
     with pytest.raises(SystemExit) as stop:
         main(arguments)

@@ -55,8 +55,18 @@ def test_concept_pictures_keep_what_a_concept_covers_and_fade_the_rest(pipeline,
 
 def test_swap_of_all_codes_gives_image_b(pipeline, pictures):
     a, b, _, _ = pictures
-    every = Choice(content=(0, 1, 2), mask=(0, 1, 2), steps=2)
+    every = Choice(content=(0, 1, 2), mask=(0, 1, 2), steps=2, keep_noise=False)
     np.testing.assert_array_equal(*(np.asarray(swap(pipeline, *pair, every)[0]) for pair in ((a, b), (b, b))))
+
+
+def test_own_noise_brings_both_images_back(pipeline, pictures):
+    a, b, _, _ = pictures
+    result, grid = swap(pipeline, a, b, Choice(steps=40))
+    pitch = CELL_SIZE + GAP
+    again_b = grid.crop((GAP + 2 * pitch, GAP + 2 * pitch, 3 * pitch, 3 * pitch))
+    for image, again in ((a, result), (b, again_b)):
+        small = np.asarray(again.resize((16, 16), Image.Resampling.NEAREST), int)
+        assert np.abs(small - np.asarray(image)).mean() < 3
 
 
 def test_swap_grid_has_the_result_of_swapping_all_masks_beside_the_sources(pipeline, pictures):

@@ -16,6 +16,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 from ..codes import FDAECodes
+from ..errors import FDAEError
 from .backbone import ImageBackbone
 from .mask_decoder import MaskDecoder, MaskDecoderNorm
 
@@ -147,7 +148,7 @@ class CMFNet(ModelMixin, ConfigMixin):
         if codes.mask is not None:
             given["mask"] = tuple(codes.mask.shape[1:])
         if given != expected:
-            raise ValueError(f"codes of another model: this one has (N, d) = {expected}, these have {given}")
+            raise FDAEError(f"codes of another model: this one has (N, d) = {expected}, these have {given}")
 
     def forward(self, pixel_values: torch.Tensor, return_dict: bool = True) -> CMFNetOutput | tuple:
         """Factorize images (B, 3, H, W) in [-1, 1] into codes, masks and condition map."""

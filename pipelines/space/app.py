@@ -8,8 +8,9 @@ The model is that of the environment variable FDAE_MODEL, a Hub id or a folder. 
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
@@ -52,6 +53,7 @@ SINGLE_CONCEPT = """\
 > This model has a **single concept and no masks**. Its one code stands for the whole image, so that a swap turns A
 > into B; models with several concepts have something to choose from."""
 EXAMPLES = "### Examples\nA and B, and what A takes from B"
+PRESS = "Press **Swap**."
 GRID = "### Swap grid\nContent from the image on the left, masks from the image above"
 
 
@@ -66,8 +68,36 @@ def main() -> None:
     app.launch(theme=theme, css=CSS, max_file_size=MAX_FILE_SIZE, footer_links=[])
 
 
+@dataclass(frozen=True)
+class Side:
+    """What the app has for image A, and for image B."""
+
+    picture: gr.State  # as the model sees it
+    view: gr.HTML
+    upload: gr.UploadButton
+    gallery: gr.Gallery
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of the app that do something, or show what was done."""
+
+    sides: tuple[Side, Side]
+    result: gr.Image
+    description: gr.Markdown
+    cards: list[gr.HTML]  # what concept n covers
+    chosen: list[gr.CheckboxGroup]  # what A takes of concept n
+    swap: gr.Button
+    sampler: gr.Radio
+    steps: gr.Slider
+    keep_noise: gr.Checkbox
+    seed: gr.Number
+    examples: gr.Gallery
+    grid: gr.Image
+
+
 class Handlers:
-    """What happens on clicks and uploads. Images A and B are kept for each visitor, as the model sees them.
+    """What happens on clicks and uploads.
 
     Args:
         pipeline: The model.
@@ -78,17 +108,18 @@ class Handlers:
         self.pipeline = pipeline
         self.images = images
         self.num_concepts: int = pipeline.encoder.config.num_concepts
+        self.size: int = pipeline.encoder.config.sample_size
         self.examples = make_examples(pipeline, images)
-        self._example_results: dict[int, tuple] = {}
+        self._example_results: dict[int, list] = {}
 
-    def replace(self, picture: Image.Image) -> list[Any]:
-        """A picture to use from now on, instead of the result of the one before."""
-        return [picture, None, None, "Press **Swap**."]
+    def pick(self, event: gr.SelectData) -> list[Any]:
+        """A picture to use from now on; the result of the one before goes."""
+        return [self.images[event.index], None, None, PRESS]
 
     def upload(self, path: str) -> list[Any]:
         """The same, for an uploaded file."""
         with _told():
-            return self.replace(read_upload(path, self.pipeline.encoder.config.sample_size))
+            return [read_upload(path, self.size), None, None, PRESS]
 
     def show(self, a: Image.Image, b: Image.Image) -> list[str]:
         """HTML of both images, and of what each of the N concepts covers in them."""
@@ -102,93 +133,105 @@ class Handlers:
     def swap(self, a: Image.Image, b: Image.Image, choice: Choice, progress: gr.Progress) -> list[Any]:
         """Result, swap grid and what was done."""
         with _told():
-            return [*swap(self.pipeline, a, b, choice, _reporter(progress)), describe(choice)]
+            result, grid = swap(
+                self.pipeline, a, b, choice, lambda done, total: progress((done, total), desc="Sampling", unit="steps")
+            )
+        return [result, grid, describe(choice)]
 
     def example(self, index: int, progress: gr.Progress) -> list[Any]:
         """All that the app shows, for an example; it is sampled for the first visitor who wants it."""
         example = self.examples[index]
         if index not in self._example_results:
-            self._example_results[index] = tuple(self.swap(example.a, example.b, example.choice, progress))
+            self._example_results[index] = self.swap(example.a, example.b, example.choice, progress)
         kinds = {"content": example.choice.content, "mask": example.choice.mask}
         chosen = [[kind for kind in kinds if n in kinds[kind]] for n in range(self.num_concepts)]
         return [example.a, example.b, *self.show(example.a, example.b), *chosen, *self._example_results[index]]
 
 
 def build(pipeline: FDAEPipeline, images: list[Image.Image], model: str) -> gr.Blocks:
-    """Lay the app out and connect it."""
+    """Make the app for a model, with pictures to start from."""
     handlers = Handlers(pipeline, images)
-    size = pipeline.encoder.config.sample_size
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETE_FILES) as app:
-        gr.Markdown(f"# {TITLE}\n{EXPLANATION}")
-        if handlers.num_concepts == 1:
-            gr.Markdown(SINGLE_CONCEPT)
-        a, b = gr.State(images[0]), gr.State(images[1])
-        with gr.Row():
-            view_a, upload_a, gallery_a = _image_column("A", "is edited", images)
-            view_b, upload_b, gallery_b = _image_column("B", "gives the codes", images)
-            with gr.Column(min_width=260):
-                gr.Markdown("### Result")
-                result = _picture("result")
-                description = gr.Markdown()
-        gr.Markdown("### What A takes from B")
-        with gr.Row(elem_classes="concepts"):
-            concepts = [_concept_card(n, handlers.num_concepts) for n in range(handlers.num_concepts)]
-        cards, chosen = [card for card, _ in concepts], [group for _, group in concepts]
-        swap_button = gr.Button("Swap", variant="primary", elem_id="swap")
-        with gr.Accordion("Sampler", open=False):
-            sampler = gr.Radio(list(SAMPLERS), value=Choice.sampler, label="Sampler")
-            steps = gr.Slider(1, MAX_STEPS, value=Choice.steps, step=1, label="Steps")
-            seed = gr.Number(Choice.seed, minimum=0, maximum=MAX_SEED, precision=0, label="Seed of the starting noise")
-        with gr.Row():
-            with gr.Column(min_width=260):
-                gr.Markdown(EXAMPLES)
-                pairs = [(_side_by_side(example.a, example.b), example.caption) for example in handlers.examples]
-                examples = _gallery(pairs, columns=2, elem_id="examples")
-            with gr.Column(min_width=260):
-                gr.Markdown(GRID, visible=handlers.num_concepts > 1)
-                grid = _picture("grid", visible=handlers.num_concepts > 1)
-        gr.Markdown(f"Model: `{os.path.basename(model)}`, {handlers.num_concepts} concepts, {size} x {size} pixels.")
-
-        shown = [view_a, view_b, *cards]
-        everything = [a, b, *shown, *chosen, result, grid, description]
-
-        def choose_picture(event: gr.SelectData):
-            return handlers.replace(images[event.index])
-
-        def choose_example(event: gr.SelectData, progress=gr.Progress()):  # noqa: B008
-            return handlers.example(event.index, progress)
-
-        def start(progress=gr.Progress()):  # noqa: B008
-            return handlers.example(0, progress)
-
-        def swap_chosen(values: dict, progress=gr.Progress()):  # noqa: B008
-            content, mask = (
-                tuple(n for n, group in enumerate(chosen) if kind in values[group]) for kind in ("content", "mask")
-            )
-            with _told():
-                choice = Choice(content, mask, values[sampler], int(values[steps]), int(values[seed]))
-            return handlers.swap(values[a], values[b], choice, progress)
-
-        app.load(start, None, everything, **ON_MODEL)
-        examples.select(choose_example, None, everything, **ON_MODEL)
-        swap_button.click(swap_chosen, {a, b, sampler, steps, seed, *chosen}, [result, grid, description], **ON_MODEL)
-        for state, upload, gallery in ((a, upload_a, gallery_a), (b, upload_b, gallery_b)):
-            new_picture = [state, result, grid, description]
-            for event in (
-                upload.upload(handlers.upload, upload, new_picture, **ON_MODEL),
-                gallery.select(choose_picture, None, new_picture, **ON_MODEL),
-            ):
-                event.success(handlers.show, [a, b], shown, show_progress="hidden", **ON_MODEL)
+        parts = _lay_out(handlers)
+        gr.Markdown(f"Model: `{os.path.basename(model)}`, N = {handlers.num_concepts}, {handlers.size} pixels square.")
+        _connect(app, parts, handlers)
     return app
 
 
-def _image_column(name: str, role: str, images: list[Image.Image]) -> tuple[gr.HTML, gr.UploadButton, gr.Gallery]:
+def _lay_out(handlers: Handlers) -> Parts:
+    num_concepts = handlers.num_concepts
+    gr.Markdown(f"# {TITLE}\n{EXPLANATION}")
+    if num_concepts == 1:
+        gr.Markdown(SINGLE_CONCEPT)
+    with gr.Row():
+        sides = (_side("A", "is edited", 0, handlers.images), _side("B", "gives the codes", 1, handlers.images))
+        with gr.Column(min_width=260):
+            gr.Markdown("### Result")
+            result = _picture("result")
+            description = gr.Markdown()
+    gr.Markdown("### What A takes from B")
+    with gr.Row(elem_classes="concepts"):
+        concepts = [_concept(n, num_concepts) for n in range(num_concepts)]
+    button = gr.Button("Swap", variant="primary", elem_id="swap")
+    with gr.Accordion("Sampler", open=False):
+        sampler = gr.Radio(list(SAMPLERS), value=Choice.sampler, label="Sampler")
+        steps = gr.Slider(1, MAX_STEPS, value=Choice.steps, step=1, label="Steps")
+        keep_noise = gr.Checkbox(
+            Choice.keep_noise, label="Start from each image's own noise: keeps what its codes do not hold"
+        )
+        seed = gr.Number(Choice.seed, minimum=0, maximum=MAX_SEED, precision=0, label="Seed of other noise")
+    with gr.Row():
+        with gr.Column(min_width=260):
+            gr.Markdown(EXAMPLES)
+            pairs = [(_side_by_side(example.a, example.b), example.caption) for example in handlers.examples]
+            examples = _gallery(pairs, columns=2, elem_id="examples")
+        with gr.Column(min_width=260):
+            gr.Markdown(GRID, visible=num_concepts > 1)
+            grid = _picture("grid", visible=num_concepts > 1)
+    cards, chosen = [card for card, _ in concepts], [group for _, group in concepts]
+    return Parts(sides, result, description, cards, chosen, button, sampler, steps, keep_noise, seed, examples, grid)
+
+
+def _connect(app: gr.Blocks, parts: Parts, handlers: Handlers) -> None:
+    picture_a, picture_b = pictures = [side.picture for side in parts.sides]
+    shown = [*(side.view for side in parts.sides), *parts.cards]
+    results = [parts.result, parts.grid, parts.description]
+    everything = [*pictures, *shown, *parts.chosen, *results]
+
+    def start(progress=gr.Progress()):  # noqa: B008
+        return handlers.example(0, progress)
+
+    def choose_example(event: gr.SelectData, progress=gr.Progress()):  # noqa: B008
+        return handlers.example(event.index, progress)
+
+    def swap_chosen(values: dict, progress=gr.Progress()):  # noqa: B008
+        content, mask = (
+            tuple(n for n, group in enumerate(parts.chosen) if kind in values[group]) for kind in ("content", "mask")
+        )
+        sampler, steps, seed = values[parts.sampler], int(values[parts.steps]), int(values[parts.seed] or 0)
+        with _told():
+            choice = Choice(content, mask, sampler, steps, values[parts.keep_noise], seed)
+        return handlers.swap(values[picture_a], values[picture_b], choice, progress)
+
+    app.load(start, None, everything, **ON_MODEL)
+    parts.examples.select(choose_example, None, everything, **ON_MODEL)
+    settings = {parts.sampler, parts.steps, parts.keep_noise, parts.seed}
+    parts.swap.click(swap_chosen, {*pictures, *parts.chosen, *settings}, results, **ON_MODEL)
+    for side in parts.sides:
+        for event in (
+            side.upload.upload(handlers.upload, side.upload, [side.picture, *results], **ON_MODEL),
+            side.gallery.select(handlers.pick, None, [side.picture, *results], **ON_MODEL),
+        ):
+            event.success(handlers.show, pictures, shown, show_progress="hidden", **ON_MODEL)
+
+
+def _side(name: str, role: str, index: int, images: list[Image.Image]) -> Side:
     with gr.Column(min_width=260):
         gr.Markdown(f"### Image {name} {role}")
         view = gr.HTML(elem_id=f"view-{name}")
         upload = gr.UploadButton(f"Upload image {name}", file_types=["image"], size="sm", elem_id=f"upload-{name}")
         gallery = _gallery([enlarge(image) for image in images], columns=len(images), elem_id=f"gallery-{name}")
-    return view, upload, gallery
+    return Side(gr.State(images[index]), view, upload, gallery)
 
 
 def _gallery(pictures: list, columns: int, elem_id: str) -> gr.Gallery:
@@ -212,7 +255,7 @@ def _picture(elem_id: str, visible: bool = True) -> gr.Image:
     )
 
 
-def _concept_card(number: int, num_concepts: int) -> tuple[gr.HTML, gr.CheckboxGroup]:
+def _concept(number: int, num_concepts: int) -> tuple[gr.HTML, gr.CheckboxGroup]:
     with gr.Column(min_width=160, elem_classes="concept"):
         picture = gr.HTML()
         choices = ["content", "mask"] if num_concepts > 1 else ["content"]
@@ -226,10 +269,6 @@ def _side_by_side(a: Image.Image, b: Image.Image) -> Image.Image:
     both.paste(a, (0, 0))
     both.paste(b, (both.width - b.width, 0))
     return both
-
-
-def _reporter(progress: gr.Progress) -> Callable[[int, int], None]:
-    return lambda done, total: progress((done, total), desc="Sampling", unit="steps")
 
 
 @contextmanager

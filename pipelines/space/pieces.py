@@ -33,6 +33,7 @@ CSS = """
 .concept .wrap { gap: 6px !important; background: none !important; }
 .concept .wrap label { flex: 1; padding: 4px 8px !important; box-shadow: none !important;
   border: 1px solid var(--border-color-primary) !important; }
+#result { max-width: 380px; }
 #result .image-frame, #result img { width: 100% !important; height: auto !important; border-radius: 6px; }
 """
 

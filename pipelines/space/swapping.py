@@ -39,6 +39,14 @@ FADED = 0.12  # how much is left of what a concept does not cover
 class Choice:
     """Which codes image A takes from image B, and how the result is drawn.
 
+    Args:
+        content: Concepts whose content code is taken.
+        mask: Concepts whose mask code is taken.
+        sampler: One of `SAMPLERS`.
+        steps: Steps of the sampler, 1 to `MAX_STEPS`.
+        keep_noise: Start from each image's own noise, which keeps what its codes do not hold, instead of the seed's.
+        seed: Of the noise, 0 to `MAX_SEED`.
+
     Raises:
         FDAEError: If the sampler is unknown, or steps or seed are out of range.
     """
@@ -47,6 +55,7 @@ class Choice:
     mask: tuple[int, ...] = ()
     sampler: str = next(iter(SAMPLERS))
     steps: int = 20
+    keep_noise: bool = True
     seed: int = 0
 
     def __post_init__(self):
@@ -161,17 +170,17 @@ def swap(
     codes = pipeline.encode([a, b])
     edited = codes[0].swap(codes[1], content=choice.content, mask=choice.mask)
     wanted = edited if codes.mask is None else FDAECodes.cat([edited, codes.pairs()])
-    config = pipeline.unet.config
-    noise = torch.randn(
-        (1, config.in_channels, config.sample_size, config.sample_size),
-        generator=torch.Generator().manual_seed(choice.seed),
-    )
+    if choice.keep_noise:
+        noise = sampled.invert([a, b], codes, choice.steps)[[0, 0, 0, 1, 1][: len(wanted)]]  # rows of the grid: A, B
+    else:
+        config = pipeline.unet.config
+        shape = (1, config.in_channels, config.sample_size, config.sample_size)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(choice.seed))
 
     def count(pipe: FDAEPipeline, step: int, timestep: torch.Tensor, tensors: dict) -> dict:
         on_step(step + 1, len(scheduler.timesteps))
         return tensors
 
-    # All from the same noise: they differ by their codes alone.
     result, *grid = sampled(
         codes=wanted, num_inference_steps=choice.steps, latents=noise, callback_on_step_end=count
     ).images
@@ -196,4 +205,4 @@ def enlarge(picture: Image.Image) -> Image.Image:
 
 def _picture(values: np.ndarray) -> Image.Image:
     """(H, W, 3) in [0, 1] to a picture."""
-    return Image.fromarray(np.uint8(values.clip(0, 1) * 255 + 0.5))
+    return Image.fromarray((values.clip(0, 1) * 255 + 0.5).astype(np.uint8))
