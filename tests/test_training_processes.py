@@ -13,7 +13,7 @@ from accelerate.utils import DistributedType
 from conftest import micro_pipeline
 from processes import end, start_together
 from safetensors.torch import load_file, save_file
-from test_training import assert_same_weights, config_for
+from test_training import assert_same_weights, config_for, train_here
 
 from fdae_diffusers import FDAEObjective, FDAEPipeline
 from fdae_diffusers.errors import FDAEError
@@ -88,10 +88,6 @@ def test_two_processes_have_the_gradient_of_one_with_both_batches(tmp_path):
         assert mean_0 == pytest.approx(loss.item(), rel=1e-4)
     differences = [(references[True][name] - references[False][name]).abs().max() for name in references[True]]
     assert max(differences) > 100 * rounding
-
-
-def train_here(config):
-    train(config)
 
 
 def test_two_processes_write_one_run_and_resume_it_bit_for_bit(tmp_path):
