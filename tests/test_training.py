@@ -37,6 +37,11 @@ def config_for(output_dir, **settings) -> TrainingConfig:
     return TrainingConfig(**{**defaults, **settings})
 
 
+def train_here(config) -> None:
+    """Train in a process of its own."""
+    train(config)
+
+
 def weights(output_dir):
     return {
         **load_file(output_dir / "unet" / "diffusion_pytorch_model.safetensors"),

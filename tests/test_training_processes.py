@@ -4,16 +4,19 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.commands import launch
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
+from accelerate.utils.launch import prepare_multi_gpu_env
 from conftest import micro_pipeline
 from processes import end, start_together
 from safetensors.torch import load_file, save_file
-from test_training import assert_same_weights, config_for
+from test_training import assert_same_weights, config_for, train_here
 
 from fdae_diffusers import FDAEObjective, FDAEPipeline
 from fdae_diffusers.errors import FDAEError
@@ -90,10 +93,6 @@ def test_two_processes_have_the_gradient_of_one_with_both_batches(tmp_path):
     assert max(differences) > 100 * rounding
 
 
-def train_here(config):
-    train(config)
-
-
 def test_two_processes_write_one_run_and_resume_it_bit_for_bit(tmp_path):
     config = config_for(tmp_path / "whole", use_ema=True, checkpointing_steps=3, report_to="tensorboard")
     assert end(start_together(train_here, config)) == [0, 0]
@@ -117,18 +116,38 @@ def train_sharded(config):
     train(config)
 
 
-SHARDED = {
-    "ACCELERATE_USE_FSDP": "true",
-    "FSDP_VERSION": "2",
-    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-    "FSDP_TRANSFORMER_CLS_TO_WRAP": "ResnetBlock2D,Attention",
-    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
-    "FSDP_RESHARD_AFTER_FORWARD": "true",
-    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+CONFIGURATIONS = Path(__file__).parents[1] / "training" / "configs" / "accelerate"
+
+
+LAUNCHERS = {  # the kind that starts all processes; on CPUs too, where any other starts one
+    "cpu-2.yaml": "multi_gpu",
+    "gpu.yaml": None,
+    "multi-gpu.yaml": "multi_gpu",
+    "fsdp.yaml": "use_fsdp",
+    "deepspeed-zero2.yaml": "use_deepspeed",
+    "deepspeed-zero3.yaml": "use_deepspeed",
 }
 
 
+def launcher_settings(name):
+    """What `accelerate launch` makes of a configuration file."""
+    arguments = launch.launch_command_parser().parse_args(["--config_file", str(CONFIGURATIONS / name), "script"])
+    return launch._validate_launch_command(arguments)[0]
+
+
+def test_accelerate_reads_its_configurations_and_starts_all_processes():
+    assert {path.name for path in CONFIGURATIONS.iterdir()} == set(LAUNCHERS)
+    for name, launcher in LAUNCHERS.items():
+        settings = launcher_settings(name)
+        chosen = [kind for kind in ("use_deepspeed", "use_fsdp", "multi_gpu", "cpu") if getattr(settings, kind)]
+        assert chosen == ([launcher] if launcher else [])
+        assert (settings.num_processes > 1) == (launcher is not None)
+        assert settings.use_cpu == (name == "cpu-2.yaml")
+
+
 def test_sharded_training_gives_the_model_of_whole_copies_and_resumes(tmp_path):
+    environment = prepare_multi_gpu_env(launcher_settings("fsdp.yaml"))
+    environment = {name: value for name, value in environment.items() if "FSDP" in name}  # without bf16
     settings = {"use_ema": True, "ema_decay": 0.5, "max_train_steps": 2, "max_grad_norm": 1.0}
     copies = config_for(tmp_path / "copies", **settings)
     sharded = config_for(tmp_path / "sharded", **settings, checkpointing_steps=1)
@@ -136,9 +155,9 @@ def test_sharded_training_gives_the_model_of_whole_copies_and_resumes(tmp_path):
         tmp_path / "resumed", **settings, resume_from_checkpoint=str(tmp_path / "sharded" / "checkpoint-1")
     )
     assert end(start_together(train_here, copies)) == [0, 0]
-    assert end(start_together(train_sharded, sharded, **SHARDED)) == [0, 0]
+    assert end(start_together(train_sharded, sharded, **environment)) == [0, 0]
     assert json.loads((tmp_path / "sharded" / "training.json").read_text())["engine"] == "FSDP"
-    assert end(start_together(train_sharded, resumed, **SHARDED)) == [0, 0]
+    assert end(start_together(train_sharded, resumed, **environment)) == [0, 0]
     assert_same_weights(tmp_path / "sharded", tmp_path / "resumed")
     for variant in (None, "ema"):
         one, other = (FDAEPipeline.from_pretrained(tmp_path / name, variant=variant) for name in ("copies", "sharded"))

@@ -77,7 +77,11 @@ def load_checkpoint(accelerator: Accelerator, path: Path, average: ModelAverage 
         if average is not None:
             average.load(path, accelerator.process_index)
     except Exception as error:  # of accelerate, torch, pickle or safetensors
-        raise FDAEError(f"cannot read {path}: {first_line(error)} Delete it to go on from an earlier one") from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> FDAEError:
+    return FDAEError(f"cannot read {path}: {first_line(error).rstrip('.')}. Delete it to go on from an earlier one")
 
 
 def delete_unfinished(output_dir: Path) -> None:
@@ -131,5 +135,7 @@ def find_checkpoint(config: TrainingConfig) -> Path | None:
         settings = json.loads((path / SETTINGS_FILE).read_text())
     except OSError:
         raise FDAEError(f"there is no complete checkpoint {path}") from None
+    except ValueError as error:
+        raise _damaged(path, error) from error
     config.check_resumes(settings)
     return path

@@ -46,8 +46,10 @@ def whole_or_error(what: str, unfinished: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
         shutil.rmtree(unfinished, ignore_errors=True)
+        if _reader_was_killed(error):
+            raise
         reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
-        raise FDAEError(f"cannot write {what}: {reason}. Make room, and {GO_ON}") from error
+        raise FDAEError(f"cannot write {what}: {reason}; make room, and {GO_ON}") from error
 
 
 @contextmanager
@@ -65,9 +67,14 @@ def explained_faults() -> Iterator[None]:
             "gradient_checkpointing or mixed_precision"
         ) from error
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if not _reader_was_killed(error):
             raise
         raise FDAEError(
             f"a process that reads images was killed, often for lack of memory ({first_line(error)}): "
             f"lower dataloader_num_workers, and {GO_ON}"
         ) from error
+
+
+def _reader_was_killed(error: Exception) -> bool:
+    # torch raises this from a signal handler, and so at any place.
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
