@@ -148,6 +148,16 @@ def test_bad_file_is_named(folder, tmp_path):
         levels(stream_of(folder))
 
 
+def test_a_broken_file_of_the_stream_is_one_line(parquet, tmp_path):
+    stream = stream_of(parquet)
+    path = next((tmp_path / "repo" / "data").iterdir())
+    path.write_bytes(path.read_bytes()[:100])
+    for read in (lambda: levels(stream), lambda: stream.first_values(NUM_IMAGES)):
+        with pytest.raises(FDAEError, match="cannot read on in the stream: ") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
 def test_no_readable_image_to_preview_is_an_error(tmp_path):
     name = write_parquet(tmp_path / "repo", [[b"", None]])
     with pytest.raises(FDAEError, match="none of the images"):

@@ -1,20 +1,22 @@
 """Data sets that are read as a stream: nothing is downloaded before it is needed, and nothing is kept."""
 
 import itertools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import datasets
 import numpy as np
 import torch
 from datasets.distributed import split_dataset_by_node
 
-from ..errors import FDAEError
+from ..errors import FDAEError, first_line
 from ..image_processing import pixels_to_values
 from .images import RENDERED_SHAPES3D, choose_image_column, columns_of_images, load_from_source
 from .reading import ImageReader, OnBadImage
 
 _MIXED_SHARDS = 10  # `IterableDataset.shuffle` fills its buffer from so many shards at a time
+
+ItemT = TypeVar("ItemT")
 
 
 def load_image_stream(
@@ -116,14 +118,16 @@ class ImageStream(torch.utils.data.IterableDataset):
         index, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
         # Data loaders take a batch from each worker in turn.
         num_passed = len(range(index, self.num_passed, num_workers))
-        for number, values in enumerate(self._stored_batches(index, num_workers)):
+        for number, values in enumerate(_told_clearly(self._stored_batches(index, num_workers))):
             pixels = self._read(values) if number >= num_passed else None
             yield None if pixels is None else {"pixel_values": pixels_to_values(pixels)}
 
     def first_values(self, num_images: int) -> torch.Tensor:
         """Return the first readable images of the first epoch, (n, 3, size, size), or fewer if there are fewer."""
         self.set_epoch(0)
-        images = (self.reader.read(row[self.image_column], "an image of the stream") for row in self.stream)
+        images = (
+            self.reader.read(row[self.image_column], "an image of the stream") for row in _told_clearly(self.stream)
+        )
         readable = list(itertools.islice((image for image in images if image is not None), num_images))
         if not readable:
             raise FDAEError("none of the images can be read")
@@ -148,6 +152,16 @@ class ImageStream(torch.utils.data.IterableDataset):
                 images[position] = replacement
             replacement = images[position]
         return None if replacement is None else _stack(images)
+
+
+def _told_clearly(items: Iterable[ItemT]) -> Iterator[ItemT]:
+    """Yield items; whatever goes wrong with the files or the network on the way is told in one line."""
+    try:
+        yield from items
+    except Exception as error:  # of the many kinds that file systems and formats raise
+        raise FDAEError(
+            f"cannot read on in the stream: {first_line(error)}; resume_from_checkpoint goes on after a checkpoint"
+        ) from error
 
 
 def _stack(images: list[Any]) -> torch.Tensor:
