@@ -9,10 +9,11 @@ from accelerate.state import AcceleratorState
 from conftest import MICRO_ENCODER, MICRO_UNET
 from safetensors.torch import load_file
 
-from fdae_diffusers import FDAEObjectiveOutput, FDAEPipeline
+from fdae_diffusers import CMFNet, FDAEObjectiveOutput, FDAEPipeline, FDAEUNet2DModel
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.training import TrainingConfig, train
 from fdae_diffusers.training.checkpoints import find_checkpoint, list_checkpoints
+from fdae_diffusers.training.distributed import make_accelerator
 from fdae_diffusers.training.meter import LossMeter
 
 
@@ -170,6 +171,37 @@ def test_gradient_checkpointing_gives_the_same_weights_but_for_rounding(tmp_path
     train(config_for(tmp_path / "plain"))
     train(config_for(tmp_path / "checkpointed", gradient_checkpointing=True))
     torch.testing.assert_close(weights(tmp_path / "plain"), weights(tmp_path / "checkpointed"), atol=1e-4, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch's own look at the condition map
+def test_compiled_networks_keep_their_names_and_learn_the_same(tmp_path, monkeypatch):
+    compiled = []
+
+    def compile_without_code_generation(module):
+        compiled.append(type(module).__name__)
+        torch.nn.Module.compile(module, backend="eager")
+
+    train(config_for(tmp_path / "plain"))
+    for network in (FDAEUNet2DModel, CMFNet):
+        monkeypatch.setattr(network, "compile", compile_without_code_generation)
+    train(config_for(tmp_path / "compiled", torch_compile=True, checkpointing_steps=3))
+    assert compiled == ["FDAEUNet2DModel", "CMFNet"]
+    names = load_file(tmp_path / "compiled" / "checkpoint-3" / "model.safetensors").keys()
+    assert not any("_orig_mod" in name for name in names)
+    one, other = weights(tmp_path / "plain"), weights(tmp_path / "compiled")
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5)
+    # What decides nothing but the speed may change on the way.
+    checkpoint = str(tmp_path / "compiled" / "checkpoint-3")
+    train(config_for(tmp_path / "resumed", resume_from_checkpoint=checkpoint))
+
+
+def test_tf32_is_a_choice(tmp_path):
+    before = torch.get_float32_matmul_precision()
+    for enable, precision in ((False, before), (True, "high")):
+        make_accelerator(config_for(tmp_path, enable_tf32=enable))
+        assert torch.get_float32_matmul_precision() == precision
+    torch.set_float32_matmul_precision(before)
 
 
 def test_logged_losses_are_means_over_the_interval():

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import micro_pipeline
+from conftest import MICRO_UNET, micro_pipeline
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 from test_training import assert_same_weights, config_for
@@ -109,8 +109,14 @@ def test_pictures_show_the_averaged_weights(tmp_path):
 
 
 @pytest.mark.parametrize("stop", [3, 7])
-def test_resume_goes_on_with_the_average(tmp_path, stop):
-    settings = {"use_ema": True, "ema_decay": 0.5, "max_train_steps": 9, "gradient_accumulation_steps": 2}
+def test_resume_goes_on_with_the_average_and_the_dropout(tmp_path, stop):
+    settings = {
+        "unet": {**MICRO_UNET, "dropout": 0.3},
+        "use_ema": True,
+        "ema_decay": 0.5,
+        "max_train_steps": 9,
+        "gradient_accumulation_steps": 2,
+    }
     train(config_for(tmp_path / "whole", **settings, checkpointing_steps=stop))
     settings["resume_from_checkpoint"] = str(tmp_path / "whole" / f"checkpoint-{stop}")
     train(config_for(tmp_path / "resumed", **settings))
