@@ -180,7 +180,7 @@ def concept_colors(num_concepts: int) -> np.ndarray:
 
 def _to_picture(colors: np.ndarray) -> PIL.Image.Image:
     """(H, W, 3 or 4) in [0, 1] to a picture."""
-    return PIL.Image.fromarray(np.uint8(colors[..., :3] * 255 + 0.5))
+    return PIL.Image.fromarray((colors[..., :3] * 255 + 0.5).astype(np.uint8))
 
 
 def _fit_cell(picture: PIL.Image.Image) -> PIL.Image.Image:

@@ -217,12 +217,13 @@ def _connect(app: gr.Blocks, parts: Parts, handlers: Handlers) -> None:
     parts.examples.select(choose_example, None, everything, **ON_MODEL)
     settings = {parts.sampler, parts.steps, parts.keep_noise, parts.seed}
     parts.swap.click(swap_chosen, {*pictures, *parts.chosen, *settings}, results, **ON_MODEL)
+    quiet = {**ON_MODEL, "show_progress": "hidden"}  # an upload that is refused leaves the old result in view
     for side in parts.sides:
         for event in (
-            side.upload.upload(handlers.upload, side.upload, [side.picture, *results], **ON_MODEL),
-            side.gallery.select(handlers.pick, None, [side.picture, *results], **ON_MODEL),
+            side.upload.upload(handlers.upload, side.upload, [side.picture, *results], **quiet),
+            side.gallery.select(handlers.pick, None, [side.picture, *results], **quiet),
         ):
-            event.success(handlers.show, pictures, shown, show_progress="hidden", **ON_MODEL)
+            event.success(handlers.show, pictures, shown, **quiet)
 
 
 def _side(name: str, role: str, index: int, images: list[Image.Image]) -> Side:
