@@ -72,7 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
         common.add_argument("--overwrite", action="store_true", help="replace the output if it exists already")
         if name not in ("encode", "masks"):
             common.add_argument("--steps", type=_count, default=40, help="steps of the sampler (default: %(default)s)")
-            common.add_argument("--seed", type=int, default=0, help="of the starting noise (default: %(default)s)")
+            common.add_argument("--seed", type=_seed, default=0, help="of the starting noise (default: %(default)s)")
         if name in ("swap", "traverse"):
             command.add_argument(
                 "--keep-noise", action="store_true", help="start from the image's own noise: keeps what no code holds"
@@ -118,6 +118,12 @@ def about(command: str, description: str = ABOUT) -> dict[str, Any]:
 def _count(text: str) -> int:
     if (value := int(text)) < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _seed(text: str) -> int:
+    if not 0 <= (value := int(text)) < 2**63:
+        raise argparse.ArgumentTypeError("must be between 0 and 2^63 - 1")
     return value
 
 

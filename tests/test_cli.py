@@ -155,6 +155,7 @@ def test_an_existing_file_is_replaced_only_when_asked(here):
         (["swap", "a.png", "b.png", "--content", "3"], "concepts 0 to 2"),
         (["swap", "a.png", "b.png", "--content", "one"], "one"),
         (["grid", "a.png", "--steps", "0"], "--steps.*at least 1"),
+        (["grid", "a.png", "--seed", "-1"], "--seed.*between 0 and"),
         (["reconstruct", "absent.safetensors"], "there is no file absent.safetensors"),
         (["reconstruct", "micro.safetensors"], "holds no codes"),
         (["reconstruct", "micro.safetensors", "a.png"], "one file of codes"),
