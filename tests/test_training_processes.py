@@ -1,5 +1,6 @@
 """Several processes: gradients, batch statistics, losses and files are those of one process with all images."""
 
+import errno
 import json
 import os
 import signal
@@ -165,6 +166,26 @@ def test_sharded_training_gives_the_model_of_whole_copies_and_resumes(tmp_path):
             state = getattr(other, component).state_dict()
             for name, value in getattr(one, component).state_dict().items():
                 torch.testing.assert_close(state[name], value, rtol=1e-4, atol=1e-5)
+
+
+def train_on_a_full_disk(config):
+    """The main process cannot write; the other one waits for it."""
+
+    def fail(self, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if os.environ["RANK"] == "0":
+        Accelerator.save_state = fail
+    try:
+        train(config)
+    except FDAEError as error:
+        (Path(config.output_dir) / f"{os.environ['RANK']}.txt").write_text(str(error))
+
+
+def test_a_process_that_fails_alone_leaves_no_other_waiting(tmp_path):
+    assert end(start_together(train_on_a_full_disk, config_for(tmp_path, checkpointing_steps=1))) == [0, 0]
+    assert "No space left on device" in (tmp_path / "0.txt").read_text()
+    assert "another process of this run has failed" in (tmp_path / "1.txt").read_text()
 
 
 def train_slowly(config):

@@ -6,6 +6,8 @@
 Every flag is a field of `fdae_diffusers.training.TrainingConfig`; flags override the YAML file.
 """
 
+from accelerate import PartialState
+
 from fdae_diffusers.arguments import parse_config, run_script
 from fdae_diffusers.training import TrainingConfig, train
 
@@ -13,7 +15,8 @@ from fdae_diffusers.training import TrainingConfig, train
 def main() -> None:
     """Train with the settings of the command line."""
     output_dir = train(parse_config(TrainingConfig))
-    print(f"pipeline and figures: {output_dir}")
+    if PartialState().is_main_process:
+        print(f"pipeline and figures: {output_dir}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What can go wrong in a run, told in one line that says what to do; nothing half written stays behind."""
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,10 +47,10 @@ def whole_or_error(what: str, unfinished: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
+        reason = _reason(error, unfinished.parent)
         shutil.rmtree(unfinished, ignore_errors=True)
-        if _reader_was_killed(error):
+        if _from_elsewhere(error):
             raise
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
         raise FDAEError(f"cannot write {what}: {reason}; make room, and {GO_ON}") from error
 
 
@@ -57,7 +59,7 @@ def explained_faults() -> Iterator[None]:
     """Tell faults of the machine in one line.
 
     Raises:
-        FDAEError: If the device's memory is full or a process that reads images was killed.
+        FDAEError: If the device's memory is full, or a process that reads images or trains was killed.
     """
     try:
         yield
@@ -67,14 +69,24 @@ def explained_faults() -> Iterator[None]:
             "gradient_checkpointing or mixed_precision"
         ) from error
     except RuntimeError as error:
-        if not _reader_was_killed(error):
+        explanation = _from_elsewhere(error)
+        if explanation is None:
             raise
-        raise FDAEError(
-            f"a process that reads images was killed, often for lack of memory ({first_line(error)}): "
-            f"lower dataloader_num_workers, and {GO_ON}"
-        ) from error
+        raise FDAEError(f"{explanation}, and {GO_ON}") from error
 
 
-def _reader_was_killed(error: Exception) -> bool:
-    # torch raises this from a signal handler, and so at any place.
-    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+def _from_elsewhere(error: Exception) -> str | None:
+    """What to do about an error that tells of another process; torch raises it at any place."""
+    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+        return "a process that reads images was killed, often for lack of memory: lower dataloader_num_workers"
+    if isinstance(error, RuntimeError) and "by peer" in str(error):  # gloo; NCCL waits to be ended by the launcher
+        return "another process of this run has failed: see its message"
+    return None
+
+
+def _reason(error: Exception, folder: Path) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if shutil.disk_usage(folder).free < 2**16:  # which torch does not tell
+        return os.strerror(errno.ENOSPC)
+    return first_line(error)

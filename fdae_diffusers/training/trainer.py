@@ -48,7 +48,8 @@ def train(config: TrainingConfig) -> Path:
         FDAEError: If the settings or the data are unusable, the loss stops being a number, or the machine fails.
         RunInterrupted: If Ctrl-C or SIGTERM stopped the run; it has left a checkpoint.
     """
-    return Trainer(config).run()
+    with explained_faults():
+        return Trainer(config).run()
 
 
 class Trainer:
@@ -114,7 +115,7 @@ class Trainer:
             unit="step",
             disable=not self.accelerator.is_local_main_process,
         )
-        with progress, explained_faults(), Interruption(self.accelerator) as interruption:
+        with progress, Interruption(self.accelerator) as interruption:
             while self.step < config.max_train_steps:
                 self._train_step(batches)
                 self.step += 1
