@@ -130,10 +130,8 @@ class Trainer:
                 self.step += 1
                 progress.update()
                 stop = interruption.requested(self.step)
-                last, saves = (
-                    self.step == config.max_train_steps,
-                    stop or _is_due(self.step, config.checkpointing_steps),
-                )
+                last = self.step == config.max_train_steps
+                saves = stop or _is_due(self.step, config.checkpointing_steps)
                 if last or saves or _is_due(self.step, config.logging_steps):
                     self._log(progress)
                 if saves:
