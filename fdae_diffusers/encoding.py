@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from .codes import FDAECodes
 from .data import ImageDataset
+from .data.reading import one_line_errors
 from .files import whole_file
 from .models import CMFNet
 
@@ -75,11 +76,12 @@ def unpack_codes(array: np.ndarray, num_concepts: int) -> FDAECodes:
 @torch.inference_mode()
 def _encode_rows(encoder: CMFNet, images: Subset, batch_size: int, num_workers: int, progress_bar: tqdm) -> np.ndarray:
     parts = []
-    for batch in DataLoader(images, batch_size=batch_size, num_workers=num_workers):
-        codes = encoder.encode(batch["pixel_values"].to(encoder.device, encoder.dtype))
-        both = codes.content if codes.mask is None else torch.cat([codes.content, codes.mask], dim=1)  # (B, K, d)
-        parts.append(both.float().cpu().numpy())
-        progress_bar.update(len(both))
+    with one_line_errors():
+        for batch in DataLoader(images, batch_size=batch_size, num_workers=num_workers):
+            codes = encoder.encode(batch["pixel_values"].to(encoder.device, encoder.dtype))
+            both = codes.content if codes.mask is None else torch.cat([codes.content, codes.mask], dim=1)  # (B, K, d)
+            parts.append(both.float().cpu().numpy())
+            progress_bar.update(len(both))
     return np.concatenate(parts)
 
 
