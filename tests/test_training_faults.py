@@ -68,7 +68,15 @@ def test_a_script_says_how_to_go_on_and_exits_with_the_signals_status(capsys):
     assert capsys.readouterr().err == "how to go on\n"
 
 
-def test_a_second_ctrl_c_stops_at_once_and_the_handlers_are_put_back(tmp_path, monkeypatch):
+@pytest.fixture
+def heeds_ctrl_c():
+    """Undo what a shell does to background jobs: they start with SIGINT ignored."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+def test_a_second_ctrl_c_stops_at_once_and_the_handlers_are_put_back(tmp_path, monkeypatch, heeds_ctrl_c):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(interruption, "REPEATED_WITHIN_SECONDS", -1)
 
