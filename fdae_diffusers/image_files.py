@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from .errors import FDAEError, first_line
-from .image_processing import to_output, to_pixel_values
+from .image_processing import to_pixels
 
 
 def read_image(
@@ -30,7 +30,7 @@ def read_image(
                     f"{name} has {image.width} x {image.height} pixels, more than {max_pixels / 1e6:.0f} million: "
                     "make it smaller"
                 )
-            return to_output(to_pixel_values(image, size))[0]
+            return Image.fromarray(to_pixels(image, size))
     except FDAEError:
         raise
     except FileNotFoundError:

@@ -11,7 +11,8 @@ from datasets.distributed import split_dataset_by_node
 
 from ..errors import FDAEError, first_line
 from ..image_processing import pixels_to_values
-from .images import RENDERED_SHAPES3D, choose_image_column, columns_of_images, load_from_source
+from .benchmarks import RENDERED_SHAPES3D
+from .images import choose_image_column, columns_of_images, load_from_source
 from .reading import ImageReader, OnBadImage
 
 _MIXED_SHARDS = 10  # `IterableDataset.shuffle` fills its buffer from so many shards at a time
