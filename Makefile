@@ -6,9 +6,6 @@ BIN    := $(VENV)/bin
 # Threads that wait go to sleep after a moment. Spinning for long makes a step ten times slower on a machine with other
 # work; sleeping at once (OMP_WAIT_POLICY=PASSIVE) makes it half again as slow on an idle one.
 export GOMP_SPINCOUNT ?= 2000
-# Freed memory stays with the process: glibc otherwise returns every large tensor to the system and gets it anew, zeroed.
-export MALLOC_MMAP_MAX_ ?= 0
-export MALLOC_TRIM_THRESHOLD_ ?= 100000000000
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test lint clean

@@ -20,6 +20,7 @@ import torch
 from baseline import make_literal
 
 from fdae_diffusers import EDMHeunScheduler, FDAEObjective
+from fdae_diffusers.memory import enable_selective_checkpointing, keep_freed_memory
 from fdae_diffusers.presets import build_models
 
 # name -> (preset, U-Net arguments, batch size)
@@ -32,10 +33,12 @@ SCALES = {
 VARIANTS = {
     "literal": "upsample, then convolve; a map per concept; RAdam one tensor at a time",
     "package": "as training runs it",
+    "default_memory": "the same without telling the C library to keep freed memory",
     "channels_last": "the same in channels-last memory format",
-    "checkpoint_masks": "the same with gradient checkpointing of D_M",
-    "checkpoint_all": "the same with gradient checkpointing of D_M and the U-Net",
+    "selective": "the same with --gradient_checkpointing selective",
+    "full": "the same with --gradient_checkpointing full",
     "bf16": "the same under bfloat16 autocast",
+    "bf16_selective": "both",
     "compile": "the same through torch.compile",
 }
 
@@ -78,10 +81,13 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     before = peak_memory(args.device)
     if args.variant == "literal":
         make_literal(encoder)
-    if args.variant.startswith("checkpoint"):
-        encoder.enable_gradient_checkpointing()
-    if args.variant == "checkpoint_all":
-        unet.enable_gradient_checkpointing()
+    if args.variant not in ("literal", "default_memory") and args.device == "cpu":
+        keep_freed_memory()
+    for network in (unet, encoder):
+        if args.variant.endswith("selective"):
+            enable_selective_checkpointing(network)
+        elif args.variant == "full":
+            network.enable_gradient_checkpointing()
     objective = FDAEObjective(unet, encoder, EDMHeunScheduler()).to(args.device)
     pixel_values = torch.rand(batch_size, 3, *[unet.config.sample_size] * 2, device=args.device) * 2 - 1
     if args.variant == "channels_last":
@@ -92,7 +98,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     optimizer = torch.optim.RAdam(objective.parameters(), lr=1e-4, foreach=args.variant != "literal")
 
     def step() -> None:
-        with torch.autocast(args.device, torch.bfloat16, enabled=args.variant == "bf16"):
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.variant.startswith("bf16")):
             loss = objective(pixel_values).loss
         loss.backward()
         optimizer.step()

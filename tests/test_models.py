@@ -4,6 +4,7 @@ from conftest import MICRO_ENCODER, MICRO_UNET
 
 from fdae_diffusers import CMFNet, FDAECodes, FDAEUNet2DModel
 from fdae_diffusers.errors import FDAEError
+from fdae_diffusers.memory import enable_selective_checkpointing
 from fdae_diffusers.models.mask_decoder import MaskDecoder, UpsampleConv2d
 from fdae_diffusers.presets import PRESETS, build_models
 
@@ -96,12 +97,24 @@ def test_upsampling_convolution_equals_its_two_steps_in_value_and_gradient():
     torch.testing.assert_close(gradients, torch.autograd.grad(literal, inputs, direction))
 
 
-def test_gradient_checkpointing_changes_no_mask_no_gradient_and_no_statistics():
+def test_shared_masks_are_the_same_for_every_image_and_random():
+    encoder = CMFNet(**MICRO_ENCODER).eval()
+    images = torch.rand(4, 3, 16, 16) * 2 - 1
+    assert encoder(images).masks.std(dim=0).max() > 1e-4
+    encoder.start_with_shared_masks()
+    output = encoder(images)
+    torch.testing.assert_close(output.masks, output.masks[:1].expand_as(output.masks))
+    assert output.masks[0].std(dim=0).min() > 1e-4  # the concepts differ everywhere
+    assert output.content_codes.std(dim=0).min() > 1e-4
+
+
+@pytest.mark.parametrize("enable", [CMFNet.enable_gradient_checkpointing, enable_selective_checkpointing])
+def test_gradient_checkpointing_changes_no_mask_no_gradient_and_no_statistics(enable):
     torch.manual_seed(0)
     plain = CMFNet(**MICRO_ENCODER)
     checkpointed = CMFNet(**MICRO_ENCODER)
     checkpointed.load_state_dict(plain.state_dict())
-    checkpointed.enable_gradient_checkpointing()
+    enable(checkpointed)
     assert checkpointed.is_gradient_checkpointing
     pixel_values = torch.rand(2, 3, 16, 16)
     for encoder in (plain, checkpointed):

@@ -167,9 +167,10 @@ def test_warm_up_schedule_and_clipping_take_effect(tmp_path):
             assert_same_weights(tmp_path / "plain", tmp_path / name)
 
 
-def test_gradient_checkpointing_gives_the_same_weights_but_for_rounding(tmp_path):
+@pytest.mark.parametrize("recomputed", ["selective", "full"])
+def test_gradient_checkpointing_gives_the_same_weights_but_for_rounding(tmp_path, recomputed):
     train(config_for(tmp_path / "plain"))
-    train(config_for(tmp_path / "checkpointed", gradient_checkpointing=True))
+    train(config_for(tmp_path / "checkpointed", gradient_checkpointing=recomputed))
     torch.testing.assert_close(weights(tmp_path / "plain"), weights(tmp_path / "checkpointed"), atol=1e-4, rtol=0)
 
 

@@ -5,6 +5,7 @@ masks          M = softmax_n D_M(f^m_n)
 condition map  C = sum_n M_n * adjust_n(f^c_n)
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from ..codes import FDAECodes
 from ..errors import FDAEError
@@ -105,6 +107,19 @@ class CMFNet(ModelMixin, ConfigMixin):
                 norm=mask_decoder_norm,
             )
 
+    def start_with_shared_masks(self, std: float = 0.5) -> None:
+        """Give every image the same random masks to start with, which training then learns to tell apart.
+
+        Masks that depend on the image from the first step on, as in the released code, can settle on its colours: one
+        concept for the red floors, another for the blue ones. Concepts that begin as places do not.
+
+        Args:
+            std: Standard deviation of the mask codes that all images start with.
+        """
+        if self.mask_head is not None:
+            nn.init.zeros_(self.mask_head.weight)
+            nn.init.normal_(self.mask_head.bias, std=std)
+
     @apply_forward_hook
     def encode(self, pixel_values: torch.Tensor) -> FDAECodes:
         """Encode images (B, 3, H, W) in [-1, 1] to :class:`~fdae_diffusers.FDAECodes`: E and the two heads only."""
@@ -134,10 +149,13 @@ class CMFNet(ModelMixin, ConfigMixin):
         adjusted = [adjust(code) for adjust, code in zip(self.adjust, content_codes.unbind(1), strict=True)]
         return torch.einsum("bnhw,bnf->bfhw", masks, torch.stack(adjusted, dim=1))
 
-    def _set_gradient_checkpointing(self, enable: bool = True, gradient_checkpointing_func: Any = None) -> None:
+    def _set_gradient_checkpointing(
+        self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] = checkpoint
+    ) -> None:
         """Recompute D_M alone: going through E twice would count twice in its batch normalisation."""
         if self.mask_decoder is not None:
             self.mask_decoder.gradient_checkpointing = enable
+            self.mask_decoder._gradient_checkpointing_func = gradient_checkpointing_func
 
     def _check_codes(self, codes: FDAECodes) -> None:
         config = self.config

@@ -9,7 +9,8 @@ Upsampling and convolution are computed as one transposed convolution, with the 
 """
 
 import itertools
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -111,13 +112,15 @@ class MaskDecoder(nn.Module):
             for i, (in_channels, out_channels) in enumerate(itertools.pairwise(block_out_channels))
         )
         self.conv_out = nn.Conv2d(block_out_channels[-1], 1, kernel_size=3, padding=1)
-        self.gradient_checkpointing = False  # CMFNet.enable_gradient_checkpointing
+        # As in the blocks of diffusers; CMFNet.enable_gradient_checkpointing sets both.
+        self.gradient_checkpointing = False
+        self._gradient_checkpointing_func: Callable[..., Any] = checkpoint
 
     def forward(self, mask_codes: torch.Tensor) -> torch.Tensor:
         """Map mask codes (B, N, d_m) to mask logits (B, N, sample_size, sample_size)."""
         if self.gradient_checkpointing and torch.is_grad_enabled():
             # One concept at a time: the activations of a single one are held at once.
-            logits = [checkpoint(self._decode, codes, use_reentrant=False) for codes in mask_codes.unbind(1)]
+            logits = [self._gradient_checkpointing_func(self._decode, codes) for codes in mask_codes.unbind(1)]
             return torch.stack(logits, dim=1)  # (B, N, H, W)
         return self._decode(mask_codes.flatten(0, 1)).unflatten(0, mask_codes.shape[:2])  # (B, N, H, W)
 

@@ -66,6 +66,10 @@ class TrainingConfig:
         default_factory=JSONMapping, metadata={"help": "CMFNet arguments to override, in JSON as a flag."}
     )
 
+    mask_init: Literal["released", "shared"] = _setting(
+        "released", "Masks before training: of each image's own, as in the released code, or the same for all images."
+    )
+
     # --- Data
     dataset_name: str | None = _setting(
         None, 'Hub id, a local folder laid out like a Hub repository, or "shapes3d-rendered" (built in).'
@@ -101,7 +105,9 @@ class TrainingConfig:
     max_grad_norm: float | None = _setting(None, "Clip gradients to this norm.")
     use_ema: bool = _setting(False, 'Average the weights; saved as the variant "ema", and drawn in the pictures.')
     ema_decay: float = _setting(0.9999, "Weight of the past in that average; it starts lower.")
-    gradient_checkpointing: bool = _setting(False, "Recompute activations of U-Net and D_M: less memory, more time.")
+    gradient_checkpointing: Literal["none", "selective", "full"] = _setting(
+        "none", "Activations of U-Net and D_M to compute twice, to save memory: selective leaves out the costly ones."
+    )
     mixed_precision: Literal["no", "fp16", "bf16"] | None = _setting(None, "Instead of accelerate's configuration.")
     enable_tf32: bool = _setting(False, "Multiply float32 matrices in TF32 on GPUs that can: faster, less exact.")
     torch_compile: bool = _setting(False, "Compile both networks with torch.compile: minutes of start, faster steps.")

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from ..data.reading import one_line_errors
 from ..errors import FDAEError, RunInterrupted
+from ..memory import enable_selective_checkpointing, keep_freed_memory
 from ..objective import FDAEObjective
 from ..pipeline_fdae import FDAEPipeline
 from ..presets import build_models
@@ -70,6 +71,8 @@ class Trainer:
             name = config.hub_model_id or self.output_dir.resolve().name
             self.model_id = prepare_repository(name, config.hub_private_repo, config.hub_dry_run_dir)
         self.accelerator = make_accelerator(config)
+        if self.accelerator.device.type == "cpu":
+            keep_freed_memory()
         if self.accelerator.is_main_process:
             delete_unfinished(self.output_dir)
         set_seed(config.seed)  # the same weights everywhere, then noise of its own for each process
@@ -229,9 +232,13 @@ class Trainer:
 
 def _build_objective(config: TrainingConfig) -> FDAEObjective:
     unet, encoder = build_models(config.preset, config.unet, config.encoder)
-    if config.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-        encoder.enable_gradient_checkpointing()
+    if config.mask_init == "shared":
+        encoder.start_with_shared_masks()
+    for network in (unet, encoder):
+        if config.gradient_checkpointing == "selective":
+            enable_selective_checkpointing(network)
+        elif config.gradient_checkpointing == "full":
+            network.enable_gradient_checkpointing()
     if config.torch_compile:  # in place: names of parameters stay
         unet.compile()
         encoder.compile()
