@@ -22,7 +22,7 @@ class DemoConfig:
     )
     output_dir: str = field(default="outputs/demo", metadata={"help": "Folder for the pictures."})
     num_images: int = field(default=5, metadata={"help": "Pictures along each side of the grid."})
-    num_inference_steps: int = field(default=20, metadata={"help": "Steps of the sampler."})
+    num_inference_steps: int | None = field(default=None, metadata={"help": "Steps of the sampler."})
     seed: int = field(default=0, metadata={"help": "Seed of the choice of pictures."})
 
 

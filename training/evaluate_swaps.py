@@ -18,6 +18,7 @@ from fdae_diffusers.arguments import parse_config, run_script
 from fdae_diffusers.data.shapes3d_reader import Shapes3DReader
 from fdae_diffusers.files import whole_file
 from fdae_diffusers.loading import load_pipeline
+from fdae_diffusers.schedulers import default_num_inference_steps
 from fdae_diffusers.swap_evaluation import FACTORS, Pairs, find_edits, reader_accuracy, score_edit
 
 SWAPS_FILE = "swaps.json"
@@ -31,7 +32,7 @@ class SwapsConfig:
     num_pairs: int = field(default=200, metadata={"help": "Pairs of images that the rates are of."})
     num_search_pairs: int = field(default=32, metadata={"help": "Other pairs, to find which concept is which on."})
     seed: int = field(default=0, metadata={"help": "Seed of pairs and starting noise."})
-    num_inference_steps: int = field(default=12, metadata={"help": "Steps of the sampler."})
+    num_inference_steps: int | None = field(default=None, metadata={"help": "Steps of the sampler."})
     keep_noise: bool = field(default=False, metadata={"help": "Start from the images' own noise, by inversion."})
     batch_size: int = field(default=64, metadata={"help": "Pictures decoded at a time."})
     device: str | None = field(default=None, metadata={"help": "cuda, cpu, ...; the best there is by default."})
@@ -52,15 +53,17 @@ def evaluate(config: SwapsConfig) -> dict[str, Any]:
     output = Path(config.output or (Path(config.model) if Path(config.model).is_dir() else Path()) / SWAPS_FILE)
     pipeline = load_pipeline(config.model, config.device)
     pipeline.set_progress_bar_config(disable=True)
+    steps = config.num_inference_steps or default_num_inference_steps(pipeline.scheduler)
     reader = Shapes3DReader(pipeline.encoder.config.sample_size)
     random_state = np.random.RandomState(config.seed)
     search_pairs, pairs = (
-        Pairs(pipeline, num_pairs, random_state, config.num_inference_steps, config.keep_noise, config.batch_size)
+        Pairs(pipeline, num_pairs, random_state, steps, config.keep_noise, config.batch_size)
         for num_pairs in (config.num_search_pairs, config.num_pairs)
     )
     edits = find_edits(pipeline.encoder.config.num_concepts, search_pairs, reader)
     result = {
         **asdict(config),
+        "num_inference_steps": steps,
         "reader_accuracy": reader_accuracy(pairs, reader),
         "edits": {edit.name: score_edit(edit, pairs, reader) for edit in tqdm(edits, desc="edits")},
     }

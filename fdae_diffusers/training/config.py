@@ -124,7 +124,7 @@ class TrainingConfig:
     logging_steps: int = _setting(50, "Steps between logged losses (means over the interval and the processes).")
     validation_steps: int = _setting(5_000, "Steps between pictures of masks and reconstructions; 0: only at the end.")
     num_validation_images: int = _setting(6, "Images in those pictures and the final ones, spread over the data set.")
-    num_inference_steps: int = _setting(40, "Steps of the sampler for those pictures.")
+    num_inference_steps: int | None = _setting(None, "Steps of the sampler for those pictures.")
     checkpointing_steps: int = _setting(10_000, "Steps between checkpoints; 0: none.")
     checkpoints_total_limit: int | None = _setting(None, "Keep only the newest checkpoints.")
     resume_from_checkpoint: str | None = _setting(None, 'A checkpoint folder, or "latest" in the output folder.')

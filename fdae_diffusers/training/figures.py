@@ -36,14 +36,14 @@ def pick_images(
 
 
 def make_figures(
-    pipeline: FDAEPipeline, images: list[PIL.Image.Image], num_inference_steps: int, swap_grid: bool = False
+    pipeline: FDAEPipeline, images: list[PIL.Image.Image], num_inference_steps: int | None, swap_grid: bool = False
 ) -> Figures:
     """Draw masks, reconstructions and, if asked, the swap grid of images; always from the same starting noise.
 
     Args:
         pipeline: The model, in evaluation mode.
         images: What to show.
-        num_inference_steps: Steps of the sampler.
+        num_inference_steps: Steps of the sampler, as for the pipeline call.
         swap_grid: Draw the swap grid too; a single-concept model has none.
 
     Returns:
@@ -65,7 +65,7 @@ def make_edit_figures(
     pipeline: FDAEPipeline,
     source: PIL.Image.Image,
     target: PIL.Image.Image,
-    num_inference_steps: int,
+    num_inference_steps: int | None,
     basis: CodeBasis | None = None,
 ) -> Figures:
     """Draw the source with each code of the target alone and, given a basis, with each code moved along it.
@@ -74,7 +74,7 @@ def make_edit_figures(
         pipeline: The model, in evaluation mode.
         source: What is edited, from the same starting noise everywhere.
         target: What gives codes.
-        num_inference_steps: Steps of the sampler.
+        num_inference_steps: Steps of the sampler, as for the pipeline call.
         basis: Directions to move along: each code's first principal component.
 
     Returns:

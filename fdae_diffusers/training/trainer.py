@@ -21,7 +21,7 @@ from ..memory import enable_selective_checkpointing, keep_freed_memory
 from ..objective import FDAEObjective
 from ..pipeline_fdae import FDAEPipeline
 from ..presets import build_models
-from ..schedulers import EDMHeunScheduler
+from ..schedulers import default_scheduler
 from .batches import StreamLoader, load_images, log_skipped, make_loader
 from .checkpoints import checkpoint_step, delete_unfinished, find_checkpoint, load_checkpoint, save_checkpoint
 from .config import TrainingConfig
@@ -245,7 +245,7 @@ def _build_objective(config: TrainingConfig) -> FDAEObjective:
     return FDAEObjective(
         unet,
         encoder,
-        EDMHeunScheduler(),
+        default_scheduler(),
         p_mean=config.p_mean,
         p_std=config.p_std,
         content_decorrelation_weight=config.content_decorrelation_weight,
