@@ -47,7 +47,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     pipe = load_pipeline(args.model)
     pipe.set_progress_bar_config(disable=True)
-    heun = pipe.scheduler
+    pipe.scheduler = heun = EDMHeunScheduler()
     size = pipe.unet.config.sample_size
     renderer = Shapes3DRenderer(size)
     pictures = renderer.render(np.random.default_rng(0).integers(0, 480_000, args.num_images))
