@@ -9,6 +9,7 @@ from conftest import micro_pipeline
 from diffusers import DiffusionPipeline, EDMDPMSolverMultistepScheduler, EDMEulerScheduler
 
 from fdae_diffusers import CMFNet, EDMHeunScheduler, FDAEPipeline, FDAEUNet2DModel
+from fdae_diffusers.schedulers import default_scheduler
 
 
 def seeded(seed=0):
@@ -179,6 +180,26 @@ def test_stock_edm_schedulers_swap_in(pipeline, images, scheduler_class):
     pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config)
     other = pipeline(codes=codes, num_inference_steps=150, latents=noise, output_type="pt").images
     assert (other - reference).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "network_calls"), [(EDMHeunScheduler(), 79), (EDMEulerScheduler(), 40), (default_scheduler(), 12)]
+)
+def test_number_of_steps_goes_by_the_sampler(pipeline, images, scheduler, network_calls):
+    pipeline.scheduler = scheduler
+    calls = []
+    pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
+    pipeline(images[:1])
+    assert len(calls) == network_calls
+
+
+def test_default_sampler_comes_near_many_steps_of_heun_and_back(pipeline, images):
+    noise = torch.randn(5, 3, 16, 16, generator=seeded())
+    reference = pipeline(images, latents=noise, output_type="pt").images
+    pipeline.scheduler = default_scheduler()
+    assert (pipeline(images, latents=noise, output_type="pt").images - reference).abs().mean() < 0.02
+    again = pipeline(images, latents=pipeline.invert(images), output_type="pt").images
+    assert (again - images).abs().mean() < 0.02
 
 
 def test_pipeline_survives_saving(pipeline, images, tmp_path):

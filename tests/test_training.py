@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from conftest import MICRO_ENCODER, MICRO_UNET
+from diffusers import EDMDPMSolverMultistepScheduler
 from safetensors.torch import load_file
 
 from fdae_diffusers import CMFNet, FDAEObjectiveOutput, FDAEPipeline, FDAEUNet2DModel
@@ -72,6 +73,8 @@ def test_training_leaves_a_pipeline_figures_logs_and_checkpoints(tmp_path):
     )
     pipeline = FDAEPipeline.from_pretrained(output_dir)
     assert pipeline.encoder.config.num_concepts == 3
+    assert isinstance(pipeline.scheduler, EDMDPMSolverMultistepScheduler)
+    assert pipeline.scheduler.config.sigma_schedule == "exponential"
     for figure in ("masks", "reconstructions", "swap_grid"):
         PIL.Image.open(output_dir / f"{figure}.png").verify()
     assert (output_dir / "samples" / "step-000003" / "masks.png").exists()
