@@ -44,7 +44,7 @@ VARIANTS = {
 
 
 def main() -> None:
-    """Run the variants and print the table, or one of them in a process of its own."""
+    """Run the variants and print their rows, or one of them in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", choices=SCALES, default="tiny")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["literal", "package"])
@@ -57,18 +57,18 @@ def main() -> None:
         print(json.dumps(measure(args)))
         return
 
-    results = {}
-    for variant in dict.fromkeys(["literal", *args.variants]):
-        output = subprocess.run([sys.executable, *sys.argv, "--variant", variant], stdout=subprocess.PIPE, check=True)
-        results[variant] = json.loads(output.stdout.splitlines()[-1])
-    baseline = results["literal"]
     print(f"{args.scale}: batch {SCALES[args.scale][2]}, {args.threads} threads, median of {args.steps} steps")
     print(f"{'variant':<17} {'wall s':>8} {'CPU s':>8} {'GB':>6} | ratio: {'wall':>5} {'CPU':>5} {'memory':>6}")
-    for variant, result in results.items():
+    baseline = None
+    for variant in dict.fromkeys(["literal", *args.variants]):
+        output = subprocess.run([sys.executable, *sys.argv, "--variant", variant], stdout=subprocess.PIPE, check=True)
+        result = json.loads(output.stdout.splitlines()[-1])
+        baseline = baseline or result
         ratios = [baseline[key] / result[key] for key in ("wall", "cpu", "memory")]
         print(
             f"{variant:<17} {result['wall']:8.3f} {result['cpu']:8.3f} {result['memory'] / 1e9:6.2f} |        "
-            f"{ratios[0]:5.2f} {ratios[1]:5.2f} {ratios[2]:6.2f}   {VARIANTS[variant]}"
+            f"{ratios[0]:5.2f} {ratios[1]:5.2f} {ratios[2]:6.2f}   {VARIANTS[variant]}",
+            flush=True,
         )
 
 

@@ -24,7 +24,10 @@ def enable_selective_checkpointing(network: ModelMixin) -> None:
 
     def recompute(module: Callable[..., Any], *args: Any) -> Any:
         contexts = partial(create_selective_checkpoint_contexts, _KEPT)
-        return checkpoint(module, *args, use_reentrant=False, context_fn=contexts)
+        device = args[0].device.type
+        # A weight that autocast had cast for an earlier call would be cast again when this one is repeated.
+        with torch.autocast(device, enabled=torch.is_autocast_enabled(device), cache_enabled=False):
+            return checkpoint(module, *args, use_reentrant=False, context_fn=contexts)
 
     network.enable_gradient_checkpointing(recompute)
 
