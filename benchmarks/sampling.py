@@ -127,6 +127,8 @@ def write(folder: Path, literal: dict, rows: list[dict]) -> None:
             curve = [row for row in rows if row["sampler"] == name and row[key] < 99]
             axes.plot([row["calls"] for row in curve], [row[key] for row in curve], marker=".", label=name)
         axes.set(xscale="log", xlabel="network calls", ylabel="PSNR (dB)", title=title)
+        axes.set_xticks([5, 10, 20, 40, 79], labels=["5", "10", "20", "40", "79"])
+        axes.minorticks_off()
         axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(folder / "images" / "sampler_curve.png", dpi=110)

@@ -10,5 +10,5 @@ def default_scheduler() -> EDMDPMSolverMultistepScheduler:
 
 
 def default_num_inference_steps(scheduler: SchedulerMixin) -> int:
-    """12 for DPM-Solver++, which then is within 0.1 dB of 40-step Heun; 40, as in the released code, for others."""
+    """12 for DPM-Solver++, which is then about 0.1 dB from 40-step Heun; 40, as in the released code, for others."""
     return 12 if isinstance(scheduler, EDMDPMSolverMultistepScheduler) else 40
