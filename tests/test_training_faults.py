@@ -20,6 +20,7 @@ from fdae_diffusers.arguments import run_script
 from fdae_diffusers.errors import FDAEError, RunInterrupted
 from fdae_diffusers.training import interruption, train
 from fdae_diffusers.training.checkpoints import list_checkpoints
+from fdae_diffusers.training.faults import explained_faults, whole_or_error
 from fdae_diffusers.training.trainer import Trainer
 
 KILLS = int(os.environ.get("FDAE_KILLS", "3"))
@@ -124,6 +125,21 @@ def test_a_killed_reader_of_images_ends_the_run_in_one_line(tmp_path, image_fold
     assert "a process that reads images was killed" in told
     assert "\n" not in told
     assert_whole(list_checkpoints(tmp_path / "run")[-1])
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_reader_that_is_killed_while_it_hands_over_a_batch_is_told_alike(error):
+    with pytest.raises(FDAEError, match="a process that reads images was killed"), explained_faults():
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("together", "told"), [(True, "another process of this run"), (False, "cannot write the file")]
+)
+def test_a_folder_that_another_process_deleted_is_not_this_ones_fault(tmp_path, monkeypatch, together, told):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: together)
+    with pytest.raises(FDAEError, match=told), whole_or_error("the file", tmp_path / "unfinished"):
+        (tmp_path / "unfinished" / "file").write_text("")
 
 
 def test_full_memory_is_told_in_one_line(tmp_path, monkeypatch):

@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
-from torch import nn
+from torch import distributed, nn
 from torch.distributed.tensor import DTensor
 
 from ..errors import FDAEError, first_line
 
+OTHER_FAILED = "another process of this run has failed: see its message"
 GO_ON = "go on from the last checkpoint with resume_from_checkpoint=latest"
 
 
@@ -47,10 +48,14 @@ def whole_or_error(what: str, unfinished: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
+        # By another process, which failed to write its part.
+        deleted = distributed.is_available() and distributed.is_initialized() and not unfinished.exists()
         reason = _reason(error, unfinished.parent)
         shutil.rmtree(unfinished, ignore_errors=True)
         if _from_elsewhere(error):
             raise
+        if deleted:
+            raise FDAEError(f"{OTHER_FAILED}, and {GO_ON}") from error
         raise FDAEError(f"cannot write {what}: {reason}; make room, and {GO_ON}") from error
 
 
@@ -68,7 +73,7 @@ def explained_faults() -> Iterator[None]:
             f"out of memory: {first_line(error)} Lower train_batch_size and raise gradient_accumulation_steps, or set "
             "gradient_checkpointing or mixed_precision"
         ) from error
-    except RuntimeError as error:
+    except (RuntimeError, ConnectionError, EOFError) as error:
         explanation = _from_elsewhere(error)
         if explanation is None:
             raise
@@ -77,10 +82,11 @@ def explained_faults() -> Iterator[None]:
 
 def _from_elsewhere(error: Exception) -> str | None:
     """What to do about an error that tells of another process; torch raises it at any place."""
-    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+    # A process that reads images ends unannounced, or while it hands over a batch.
+    if isinstance(error, ConnectionError | EOFError) or "DataLoader worker" in str(error):
         return "a process that reads images was killed, often for lack of memory: lower dataloader_num_workers"
     if isinstance(error, RuntimeError) and "by peer" in str(error):  # gloo; NCCL waits to be ended by the launcher
-        return "another process of this run has failed: see its message"
+        return OTHER_FAILED
     return None
 
 
