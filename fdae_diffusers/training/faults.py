@@ -48,8 +48,9 @@ def whole_or_error(what: str, unfinished: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
-        # By another process, which failed to write its part.
-        deleted = distributed.is_available() and distributed.is_initialized() and not unfinished.exists()
+        together = distributed.is_available() and distributed.is_initialized()
+        # Deleted by another process, which failed to write its part.
+        deleted = together and not unfinished.exists() and os.strerror(errno.ENOENT) in str(error)
         reason = _reason(error, unfinished.parent)
         shutil.rmtree(unfinished, ignore_errors=True)
         if _from_elsewhere(error):
