@@ -20,7 +20,7 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[data,train,space,dev,browser]"
 	touch $@
 
-quickstart: install ## Train on built-in data and score the result: outputs/quickstart, twenty minutes
+quickstart: install ## Train on built-in data and score the result: outputs/quickstart, a quarter of an hour
 	$(BIN)/python training/train_fdae.py --config training/configs/quickstart.yaml
 	$(BIN)/python training/evaluate_fdae.py --model outputs/quickstart --dataset shapes3d-rendered
 

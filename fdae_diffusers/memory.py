@@ -35,7 +35,7 @@ def enable_selective_checkpointing(network: ModelMixin) -> None:
 def keep_freed_memory() -> None:
     """Let this process keep freed memory for its next tensors, where the C library is glibc; elsewhere do nothing.
 
-    glibc otherwise returns every large tensor to the system and gets it anew, zeroed: a quarter of the time of a
+    glibc otherwise returns every large tensor to the system and gets it anew, zeroed: up to a fifth of the time of a
     training step on a CPU. The process's resident memory then stays at its peak.
     """
     try:
