@@ -21,7 +21,7 @@ from .inversion import invert_sampler
 from .models import CMFNet, FDAEUNet2DModel
 from .models.compatibility import check_networks
 from .pipeline_output import FDAEPipelineOutput, Images
-from .schedulers.defaults import default_num_inference_steps
+from .schedulers.defaults import choose_num_inference_steps
 
 Generators = torch.Generator | list[torch.Generator] | None
 
@@ -137,8 +137,7 @@ class FDAEPipeline(DiffusionPipeline):
         assert codes is not None
         codes, masks, condition_map = self._condition(codes)
 
-        if num_inference_steps is None:
-            num_inference_steps = default_num_inference_steps(self.scheduler)
+        num_inference_steps = choose_num_inference_steps(self.scheduler, num_inference_steps)
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         sample = self._starting_noise(len(codes), generator, latents) * self.scheduler.init_noise_sigma
         with self.progress_bar(total=len(self.scheduler.timesteps)) as progress_bar:
@@ -183,13 +182,11 @@ class FDAEPipeline(DiffusionPipeline):
         if len(codes) != len(pixel_values):
             raise ValueError(f"got codes of {len(codes)} images for {len(pixel_values)} images")
         condition_map = self._condition(codes)[2]
-        if num_inference_steps is None:
-            num_inference_steps = default_num_inference_steps(self.scheduler)
         latents = invert_sampler(
             self.scheduler,
             lambda sample, timestep: self._run_unet(sample, timestep, condition_map),
             pixel_values,
-            num_inference_steps,
+            choose_num_inference_steps(self.scheduler, num_inference_steps),
         )
         self.maybe_free_model_hooks()
         return latents

@@ -18,7 +18,7 @@ from fdae_diffusers.arguments import parse_config, run_script
 from fdae_diffusers.data.shapes3d_reader import Shapes3DReader
 from fdae_diffusers.files import whole_file
 from fdae_diffusers.loading import load_pipeline
-from fdae_diffusers.schedulers import default_num_inference_steps
+from fdae_diffusers.schedulers import choose_num_inference_steps
 from fdae_diffusers.swap_evaluation import FACTORS, Pairs, find_edits, reader_accuracy, score_edit
 
 SWAPS_FILE = "swaps.json"
@@ -53,7 +53,7 @@ def evaluate(config: SwapsConfig) -> dict[str, Any]:
     output = Path(config.output or (Path(config.model) if Path(config.model).is_dir() else Path()) / SWAPS_FILE)
     pipeline = load_pipeline(config.model, config.device)
     pipeline.set_progress_bar_config(disable=True)
-    steps = config.num_inference_steps or default_num_inference_steps(pipeline.scheduler)
+    steps = choose_num_inference_steps(pipeline.scheduler, config.num_inference_steps)
     reader = Shapes3DReader(pipeline.encoder.config.sample_size)
     random_state = np.random.RandomState(config.seed)
     search_pairs, pairs = (

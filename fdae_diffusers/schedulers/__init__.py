@@ -1,6 +1,6 @@
 """Samplers that diffusers does not have, and the choice among all."""
 
-from .defaults import default_num_inference_steps, default_scheduler
+from .defaults import choose_num_inference_steps, default_scheduler
 from .edm_heun import EDMHeunScheduler
 
-__all__ = ["EDMHeunScheduler", "default_num_inference_steps", "default_scheduler"]
+__all__ = ["EDMHeunScheduler", "choose_num_inference_steps", "default_scheduler"]
