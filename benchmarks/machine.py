@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from fdae_diffusers.memory import keep_freed_memory
 from fdae_diffusers.presets import PRESETS, build_models
 
 
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as training does
     torch.manual_seed(0)
     unet, encoder = build_models(args.preset)
     size, batch_size = unet.config.sample_size, args.batch_size

@@ -12,6 +12,7 @@ from .codes import FDAECodes
 from .data import ImageDataset
 from .data.reading import one_line_errors
 from .files import whole_file
+from .memory import keep_freed_memory
 from .models import CMFNet
 
 ROWS_PER_PART = 20_000
@@ -25,7 +26,7 @@ def encode_dataset(
     cache_dir: str | Path | None = None,
     progress: bool = True,
 ) -> np.ndarray:
-    """Encode every image of a data set with E and the two heads.
+    """Encode every image of a data set with E and the two heads; on a CPU, the process then keeps freed memory.
 
     Args:
         encoder: The model; it is put into evaluation mode.
@@ -46,6 +47,8 @@ def encode_dataset(
     if config.num_concepts > 1 and config.content_dim != config.mask_dim:
         raise ValueError(f"content_dim={config.content_dim} and mask_dim={config.mask_dim} must be equal")
     encoder.eval()
+    if encoder.device.type == "cpu":
+        keep_freed_memory()
     folder = None
     if cache_dir is not None:
         folder = Path(cache_dir) / _cache_key(encoder, images)

@@ -12,7 +12,6 @@ from .encoding import encode_dataset
 from .errors import FDAEError
 from .files import whole_file
 from .loading import load_pipeline
-from .memory import keep_freed_memory
 from .metrics import evaluate_codes
 from .metrics.evaluation import METRICS
 from .training.model_card import IMPORTANCE_FILE, METRICS_FILE, TRAINING_FILE, write_model_card
@@ -70,8 +69,6 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     """
     output = Path(config.output or (Path(config.model) if Path(config.model).is_dir() else Path()) / METRICS_FILE)
     encoder = load_pipeline(config.model, config.device, config.variant).encoder
-    if encoder.device.type == "cpu":
-        keep_freed_memory()
     images, factors = load_benchmark(config.dataset, config.dataset_path, encoder.config.sample_size)
     codes = encode_dataset(encoder, images, config.batch_size, config.num_workers, config.cache_dir)
     scores = evaluate_codes(

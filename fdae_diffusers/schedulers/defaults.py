@@ -10,9 +10,9 @@ def default_scheduler() -> EDMDPMSolverMultistepScheduler:
 
 
 def choose_num_inference_steps(scheduler: SchedulerMixin, num_inference_steps: int | None = None) -> int:
-    """The given number of steps, or a sampler's own: 12 for DPM-Solver++, which is then about 0.1 dB from 40-step Heun.
+    """The given number of steps, else the sampler's own.
 
-    All others take 40, as in the released code.
+    That is 12 for DPM-Solver++, which then is about 0.1 dB from 40-step Heun, and 40, as in the released code, for others.
     """
     if num_inference_steps is not None:
         return num_inference_steps
