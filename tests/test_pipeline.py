@@ -9,6 +9,7 @@ from conftest import micro_pipeline
 from diffusers import DiffusionPipeline, EDMDPMSolverMultistepScheduler, EDMEulerScheduler
 
 from fdae_diffusers import CMFNet, EDMHeunScheduler, FDAEPipeline, FDAEUNet2DModel
+from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.schedulers import default_scheduler
 
 
@@ -191,6 +192,14 @@ def test_number_of_steps_goes_by_the_sampler(pipeline, images, scheduler, networ
     pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
     pipeline(images[:1])
     assert len(calls) == network_calls
+
+
+@pytest.mark.parametrize("scheduler", [EDMHeunScheduler(), EDMEulerScheduler(), default_scheduler()])
+def test_no_sampler_takes_less_than_one_step(pipeline, images, scheduler):
+    pipeline.scheduler = scheduler
+    for call in (pipeline, pipeline.invert, pipeline.swap_grid):
+        with pytest.raises(FDAEError, match="num_inference_steps must be at least 1, got 0"):
+            call(images, num_inference_steps=0)
 
 
 def test_default_sampler_comes_near_many_steps_of_heun_and_back(pipeline, images):

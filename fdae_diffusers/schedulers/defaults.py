@@ -3,6 +3,8 @@
 from diffusers import EDMDPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
+from ..errors import FDAEError
+
 
 def default_scheduler() -> EDMDPMSolverMultistepScheduler:
     """DPM-Solver++ of order 2 at exponentially spaced noise levels, 0.002 to 80 as in EDM."""
@@ -12,8 +14,13 @@ def default_scheduler() -> EDMDPMSolverMultistepScheduler:
 def choose_num_inference_steps(scheduler: SchedulerMixin, num_inference_steps: int | None = None) -> int:
     """The given number of steps, else the sampler's own.
 
-    That is 12 for DPM-Solver++, which then is about 0.1 dB from 40-step Heun, and 40, as in the released code, for others.
+    That is 12 for DPM-Solver++, which then is about 0.1 dB from 40-step Heun; for others 40, as in the released code.
+
+    Raises:
+        FDAEError: If less than one step is asked for; stock samplers would return noise.
     """
-    if num_inference_steps is not None:
-        return num_inference_steps
-    return 12 if isinstance(scheduler, EDMDPMSolverMultistepScheduler) else 40
+    if num_inference_steps is None:
+        return 12 if isinstance(scheduler, EDMDPMSolverMultistepScheduler) else 40
+    if num_inference_steps < 1:
+        raise FDAEError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
+    return num_inference_steps
