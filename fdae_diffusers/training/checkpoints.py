@@ -16,7 +16,7 @@ from .ema import ModelAverage
 from .faults import whole_or_error
 
 SETTINGS_FILE = "training_config.json"
-UNFINISHED = ".unfinished"
+UNFINISHED = ".unfinished"  # end of the name of a folder that is being written
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 

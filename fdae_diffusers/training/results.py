@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from ..files import whole_file
 from ..pipeline_fdae import FDAEPipeline
+from .checkpoints import UNFINISHED
 from .config import TrainingConfig
 from .ema import VARIANT
 from .faults import whole_or_error
@@ -30,7 +31,7 @@ def save_pipeline(pipeline: FDAEPipeline, folder: Path, variant: str | None = No
     Raises:
         FDAEError: If it cannot be written; what was there before stays.
     """
-    unfinished = folder / "pipeline.unfinished"
+    unfinished = folder / f"pipeline{UNFINISHED}"
     shutil.rmtree(unfinished, ignore_errors=True)
     with whole_or_error(f"the pipeline to {folder}", unfinished):
         pipeline.save_pretrained(unfinished, variant=variant)
