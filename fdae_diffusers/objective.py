@@ -13,7 +13,9 @@ from diffusers import EDMEulerScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import distributed, nn
 
+from .codes import FDAECodes
 from .losses import Reduction, content_decorrelation_loss, mask_entropy_loss, reconstruction_loss
+from .memory import in_micro_batches
 from .models import CMFNet, FDAEUNet2DModel
 
 
@@ -39,6 +41,9 @@ class FDAEObjective(nn.Module):
         mask_entropy_weight: w_ME; likewise.
         reduction: ``"released"`` or ``"paper"``, see :mod:`fdae_diffusers.losses`.
         gather_batch_statistics: Take L_CD over the batches of all processes instead of each over its own.
+        micro_batch_size: Images that pass D_M and the U-Net at a time, all by default. The loss and its gradient are
+            those of the whole batch, but only the activations of so many images are held. Its parts then have no
+            gradients, and gradients scaled for float16 come too late.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class FDAEObjective(nn.Module):
         mask_entropy_weight: float = 1e-4,
         reduction: Reduction = "released",
         gather_batch_statistics: bool = False,
+        micro_batch_size: int | None = None,
     ):
         super().__init__()
         self.unet = unet
@@ -63,6 +69,7 @@ class FDAEObjective(nn.Module):
         self.mask_entropy_weight = mask_entropy_weight
         self.reduction = reduction
         self.gather_batch_statistics = gather_batch_statistics
+        self.micro_batch_size = micro_batch_size
 
     def forward(self, pixel_values: torch.Tensor, generator: torch.Generator | None = None) -> FDAEObjectiveOutput:
         """Draw noise for images (B, 3, H, W) in [-1, 1] and return the loss.
@@ -78,18 +85,51 @@ class FDAEObjective(nn.Module):
 
     def loss(self, pixel_values: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor) -> FDAEObjectiveOutput:
         """Loss at given noise levels (B, 1, 1, 1) and standard normal noise (B, 3, H, W)."""
-        factors = self.encoder(pixel_values)
-        denoised = self.denoise(pixel_values + sigma * noise, sigma, factors.condition_map)  # (B, 3, H, W)
+        if self.micro_batch_size is None:
+            factors = self.encoder(pixel_values)
+            content_codes = factors.content_codes
+            l_rec, l_me = self._generator_losses(factors.masks, factors.condition_map, pixel_values, sigma, noise)
+            loss = l_rec + self.mask_entropy_weight * l_me
+        else:
+            codes = self.encoder.encode(pixel_values)  # whole: batch normalisation and L_CD look at all images
+            content_codes = codes.content
+            loss, l_rec, l_me = self._losses_in_micro_batches(codes, pixel_values, sigma, noise, self.micro_batch_size)
 
         with torch.autocast(pixel_values.device.type, enabled=False):  # the losses are taken in float32
-            l_rec = reconstruction_loss(denoised, pixel_values, sigma, self.scheduler.config.sigma_data).mean()
-            codes = factors.content_codes
             if self.gather_batch_statistics:
-                codes = gather_codes(codes)
-            l_cd = content_decorrelation_loss(codes, self.reduction)
-            l_me = mask_entropy_loss(factors.masks, self.reduction)
-        loss = l_rec + self.content_decorrelation_weight * l_cd + self.mask_entropy_weight * l_me
-        return FDAEObjectiveOutput(loss, l_rec, l_cd, l_me)
+                content_codes = gather_codes(content_codes)
+            l_cd = content_decorrelation_loss(content_codes, self.reduction)
+        return FDAEObjectiveOutput(loss + self.content_decorrelation_weight * l_cd, l_rec, l_cd, l_me)
+
+    def _generator_losses(
+        self,
+        masks: torch.Tensor,
+        condition_map: torch.Tensor,
+        pixel_values: torch.Tensor,
+        sigma: torch.Tensor,
+        noise: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """L_rec and L_ME, means over the images."""
+        denoised = self.denoise(pixel_values + sigma * noise, sigma, condition_map)  # (B, 3, H, W)
+        with torch.autocast(pixel_values.device.type, enabled=False):
+            l_rec = reconstruction_loss(denoised, pixel_values, sigma, self.scheduler.config.sigma_data).mean()
+            return l_rec, mask_entropy_loss(masks, self.reduction)
+
+    def _losses_in_micro_batches(
+        self, codes: FDAECodes, pixel_values: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor, size: int
+    ) -> tuple[torch.Tensor, ...]:
+        """L_rec + w_ME L_ME, which alone has gradients, and the two."""
+        batch_size = len(pixel_values)
+
+        def share(pixel_values: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor, *codes: torch.Tensor):
+            masks = self.encoder.decode_masks(FDAECodes(*codes))
+            condition_map = self.encoder.condition_map(codes[0], masks)
+            l_rec, l_me = self._generator_losses(masks, condition_map, pixel_values, sigma, noise)
+            share_of_batch = len(pixel_values) / batch_size
+            return tuple(share_of_batch * x for x in (l_rec + self.mask_entropy_weight * l_me, l_rec, l_me))
+
+        inputs = [pixel_values, sigma, noise, codes.content, *([] if codes.mask is None else [codes.mask])]
+        return in_micro_batches(share, inputs, self.parameters(), size)
 
     def denoise(self, noisy: torch.Tensor, sigma: torch.Tensor, condition_map: torch.Tensor) -> torch.Tensor:
         """D(x_t; sigma, C) for noisy images (B, 3, H, W), sigma (B, 1, 1, 1) and a condition map (B, d_F, H, W)."""

@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 from conftest import MICRO_ENCODER, MICRO_UNET, micro_pipeline
@@ -49,6 +51,53 @@ def test_gradients_reach_every_parameter_of_both_networks(images):
     objective(images * 2 - 1).loss.backward()
     without = [name for name, parameter in objective.named_parameters() if parameter.grad is None]
     assert without == []
+
+
+@pytest.mark.parametrize("num_concepts", [1, 3])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_micro_batches_have_the_loss_and_the_gradient_of_the_whole_batch(num_concepts, autocast):
+    pixel_values = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    results = []
+    for micro_batch_size in (None, 2):
+        torch.manual_seed(0)
+        unet = FDAEUNet2DModel(**MICRO_UNET)
+        torch.nn.init.normal_(unet.conv_out.weight, std=0.1)  # zero, it would stop the gradient
+        encoder = CMFNet(**{**MICRO_ENCODER, "num_concepts": num_concepts})
+        weights = {"content_decorrelation_weight": 0.5, "mask_entropy_weight": 0.5}
+        objective = FDAEObjective(unet, encoder, EDMHeunScheduler(), **weights, micro_batch_size=micro_batch_size)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            output = objective(pixel_values, generator=torch.Generator().manual_seed(1))
+        (output.loss / 2).backward()  # as when gradients are accumulated
+        gradients = {name: parameter.grad for name, parameter in objective.named_parameters()}
+        results.append((dict(objective.named_buffers()), output._asdict(), gradients))
+    tolerance = 1e-2 if autocast else 1e-6
+    torch.testing.assert_close(*results, atol=tolerance, rtol=tolerance)
+
+
+def test_micro_batches_hold_the_activations_of_one_at_a_time(images):
+    objective = make_objective(micro_batch_size=1)
+    activations = []
+
+    def watch(module, arguments, output):
+        assert len(output) == 1
+        assert not any(activation() is not None for activation in activations)
+        activations.append(weakref.ref(output))
+
+    objective.unet.conv_in.register_forward_hook(watch)
+    output = objective(images * 2 - 1)
+    assert len(activations) == len(images) > 1
+    assert activations[-1]() is None
+    output.loss.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        output.loss.backward()
+
+
+def test_micro_batches_need_no_gradient(images):
+    objective = make_objective(micro_batch_size=1).requires_grad_(False)
+    whole = make_objective().requires_grad_(False)
+    losses = [each(images * 2 - 1, generator=torch.Generator().manual_seed(0)).loss for each in (objective, whole)]
+    torch.testing.assert_close(*losses)
+    assert not losses[0].requires_grad
 
 
 def test_a_few_steps_lower_the_loss():

@@ -170,11 +170,15 @@ def test_warm_up_schedule_and_clipping_take_effect(tmp_path):
             assert_same_weights(tmp_path / "plain", tmp_path / name)
 
 
-@pytest.mark.parametrize("recomputed", ["selective", "full"])
-def test_gradient_checkpointing_gives_the_same_weights_but_for_rounding(tmp_path, recomputed):
+@pytest.mark.parametrize(
+    "saving",
+    [{"gradient_checkpointing": "selective"}, {"gradient_checkpointing": "full"}, {"micro_batch_size": 3}],
+    ids=str,
+)
+def test_saving_memory_gives_the_same_weights_but_for_rounding(tmp_path, saving):
     train(config_for(tmp_path / "plain"))
-    train(config_for(tmp_path / "checkpointed", gradient_checkpointing=recomputed))
-    torch.testing.assert_close(weights(tmp_path / "plain"), weights(tmp_path / "checkpointed"), atol=1e-4, rtol=0)
+    train(config_for(tmp_path / "saving", **saving))
+    torch.testing.assert_close(weights(tmp_path / "plain"), weights(tmp_path / "saving"), atol=1e-4, rtol=0)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch's own look at the condition map

@@ -145,7 +145,7 @@ def test_full_memory_is_told_in_one_line(tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("Tried to allocate 20.00 GiB.\nmore")
 
     at_step(monkeypatch, 1, fill)
-    with pytest.raises(FDAEError, match=r"out of memory: Tried to allocate 20.00 GiB\. Lower train_batch_size"):
+    with pytest.raises(FDAEError, match=r"out of memory: Tried to allocate 20.00 GiB\. Set micro_batch_size"):
         train(config_for(tmp_path))
 
 

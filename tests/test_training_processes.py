@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from test_training import assert_same_weights, config_for, train_here
 from fdae_diffusers import FDAEObjective, FDAEPipeline
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.training import train
-from fdae_diffusers.training.distributed import gathered_pipeline, make_accelerator
+from fdae_diffusers.training.distributed import _check_engine, gathered_pipeline, make_accelerator
 from fdae_diffusers.training.interruption import ASK_EVERY_STEPS
 from fdae_diffusers.training.meter import LossMeter
 
@@ -39,7 +40,7 @@ TRANSFORMER = {
 }
 
 
-def objective_and_batch(gather: bool) -> tuple[FDAEObjective, list[torch.Tensor]]:
+def objective_and_batch(gather: bool, micro_batch_size: int | None = None) -> tuple[FDAEObjective, list[torch.Tensor]]:
     """An objective with a large L_CD, and eight images with their noise levels and noise."""
     pipeline = micro_pipeline(backbone=TRANSFORMER)
     objective = FDAEObjective(
@@ -48,6 +49,7 @@ def objective_and_batch(gather: bool) -> tuple[FDAEObjective, list[torch.Tensor]
         pipeline.scheduler,
         content_decorrelation_weight=10.0,
         gather_batch_statistics=gather,
+        micro_batch_size=micro_batch_size,
     )
     generator = torch.Generator().manual_seed(0)
     draws = [torch.randn(shape, generator=generator) for shape in ((8, 3, 16, 16), (8, 1, 1, 1), (8, 3, 16, 16))]
@@ -63,7 +65,7 @@ def gradients_of_two(folder):
     accelerator = Accelerator(cpu=True)
     rank = accelerator.process_index
     for gather in (True, False):
-        objective, batch = objective_and_batch(gather)
+        objective, batch = objective_and_batch(gather, micro_batch_size=3 if gather else None)
         objective.forward = objective.loss  # with given noise
         prepared = accelerator.prepare(objective)
         output = prepared(*(tensor[4 * rank : 4 * rank + 4] for tensor in batch))
@@ -233,6 +235,21 @@ def test_pipeline_shares_the_weights_in_training_and_leaves_random_numbers_alone
         for p in (pipeline, gathered)
     )
     assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("engine", "mixed_precision", "message"),
+    [("FSDP", "no", "use one process or DDP"), ("DEEPSPEED", "no", "or DDP"), ("MULTI_GPU", "fp16", "use bf16 or no")],
+)
+def test_micro_batches_are_refused_where_their_gradients_would_be_wrong(tmp_path, engine, mixed_precision, message):
+    accelerator = SimpleNamespace(
+        distributed_type=DistributedType(engine), num_processes=1, mixed_precision=mixed_precision
+    )
+    config = config_for(tmp_path, micro_batch_size=4)
+    with pytest.raises(FDAEError, match=message):
+        _check_engine(accelerator, config)
+    accelerator.distributed_type, accelerator.mixed_precision = DistributedType.MULTI_GPU, "bf16"
+    _check_engine(accelerator, config)
 
 
 @pytest.mark.parametrize(

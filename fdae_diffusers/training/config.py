@@ -17,6 +17,7 @@ AT_LEAST_ONE = (
     "max_train_steps",
     "train_batch_size",
     "gradient_accumulation_steps",
+    "micro_batch_size",
     "logging_steps",
     "num_validation_images",
     "num_inference_steps",
@@ -30,6 +31,7 @@ FREE_ON_RESUME = {
     "enable_tf32",
     "torch_compile",
     "gradient_checkpointing",
+    "micro_batch_size",
     "max_train_steps",
     "output_dir",
     "report_to",
@@ -105,6 +107,9 @@ class TrainingConfig:
     max_grad_norm: float | None = _setting(None, "Clip gradients to this norm.")
     use_ema: bool = _setting(False, 'Average the weights; saved as the variant "ema", and drawn in the pictures.')
     ema_decay: float = _setting(0.9999, "Weight of the past in that average; it starts lower.")
+    micro_batch_size: int | None = _setting(
+        None, "Images that pass D_M and U-Net at a time: the gradients of the whole batch, with less memory."
+    )
     gradient_checkpointing: Literal["none", "selective", "full"] = _setting(
         "none", "Activations of U-Net and D_M to compute twice, to save memory: selective leaves out the costly ones."
     )

@@ -54,6 +54,11 @@ def _check_engine(accelerator: Accelerator, config: TrainingConfig) -> None:
             raise FDAEError(f"{engine} was asked for, but needs several GPUs: choose another accelerate configuration")
     if config.use_ema and accelerator.distributed_type == DistributedType.DEEPSPEED:
         raise FDAEError("use_ema does not work with DeepSpeed, which keeps the weights to itself: use DDP or FSDP")
+    if config.micro_batch_size is not None:
+        if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            raise FDAEError("micro_batch_size needs whole weights in each process: use one process or DDP")
+        if accelerator.mixed_precision == "fp16":  # whose scaling of the loss comes after the gradients
+            raise FDAEError("micro_batch_size does not work with mixed_precision=fp16: use bf16 or no")
 
 
 def synchronize_batch_norm(objective: FDAEObjective, device: torch.device) -> FDAEObjective:

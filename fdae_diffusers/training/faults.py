@@ -71,8 +71,8 @@ def explained_faults() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise FDAEError(
-            f"out of memory: {first_line(error)} Lower train_batch_size and raise gradient_accumulation_steps, or set "
-            "gradient_checkpointing or mixed_precision"
+            f"out of memory: {first_line(error)} Set micro_batch_size, gradient_checkpointing or mixed_precision, or "
+            "lower train_batch_size and raise gradient_accumulation_steps"
         ) from error
     except (RuntimeError, ConnectionError, EOFError) as error:
         explanation = _from_elsewhere(error)

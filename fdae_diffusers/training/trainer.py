@@ -252,6 +252,7 @@ def _build_objective(config: TrainingConfig) -> FDAEObjective:
         mask_entropy_weight=config.mask_entropy_weight,
         reduction=config.reduction,
         gather_batch_statistics=config.gather_batch_statistics,
+        micro_batch_size=config.micro_batch_size,
     )
 
 
