@@ -33,6 +33,10 @@ SAMPLERS = {
         for order in (2, 3)
         for schedule in ("karras", "exponential")
     },
+    "DPM-Solver++ 2, exponential, to 0.02": (
+        EDMDPMSolverMultistepScheduler,
+        {"solver_order": 2, "sigma_schedule": "exponential", "sigma_min": 0.02},
+    ),
 }
 
 

@@ -71,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
         common.add_argument("--output", default=output, type=_file(Path(output).suffix), help="(default: %(default)s)")
         common.add_argument("--overwrite", action="store_true", help="replace the output if it exists already")
         if name not in ("encode", "masks"):
-            common.add_argument("--steps", type=_count, help="steps of the sampler (default: 12 or 40, by its kind)")
+            common.add_argument("--steps", type=_count, help="steps of the sampler (default: 10 or 40, by its kind)")
             common.add_argument("--seed", type=_seed, default=0, help="of the starting noise (default: %(default)s)")
         if name in ("swap", "traverse"):
             command.add_argument(

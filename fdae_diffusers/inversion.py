@@ -7,9 +7,9 @@ with sigma(t) = t), from sigma_max down to 0. Here Heun's method follows it upwa
     x'      = x + (sigma_next - sigma) * d
     x_next  = x + (sigma_next - sigma) * (d + (x' - D(x'; sigma_next)) / sigma_next) / 2
 
-It starts at the smallest positive level with the image itself: the sampler's last step, which has no inverse, moves
-the sample by less than the grey levels of an image are apart. D is clamped as the sampler clamps it, or the way up
-would not be the way down.
+It starts at the smallest positive level with the image itself: the sampler's last step, from there to zero, has no
+inverse, and moves the sample by no more than the little noise of that level. D is clamped as the sampler clamps it,
+or the way up would not be the way down.
 """
 
 from collections.abc import Callable

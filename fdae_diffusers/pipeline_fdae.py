@@ -106,7 +106,7 @@ class FDAEPipeline(DiffusionPipeline):
         Args:
             image: What to reconstruct, B images of any kind.
             codes: What to decode, instead of ``image``.
-            num_inference_steps: Steps of the sampler, by default 12 for DPM-Solver++ and 40 for others; Heun calls the
+            num_inference_steps: Steps of the sampler, by default 10 for DPM-Solver++ and 40 for others; Heun calls the
                 U-Net ``2 * num_inference_steps - 1`` times.
             generator: Source of the starting noise: one for the batch, or a list of one per image.
             latents: Starting noise (B, 3, H, W) or (1, 3, H, W), standard normal, instead of drawing it.

@@ -184,7 +184,7 @@ def test_stock_edm_schedulers_swap_in(pipeline, images, scheduler_class):
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "network_calls"), [(EDMHeunScheduler(), 79), (EDMEulerScheduler(), 40), (default_scheduler(), 12)]
+    ("scheduler", "network_calls"), [(EDMHeunScheduler(), 79), (EDMEulerScheduler(), 40), (default_scheduler(), 10)]
 )
 def test_number_of_steps_goes_by_the_sampler(pipeline, images, scheduler, network_calls):
     pipeline.scheduler = scheduler

@@ -21,9 +21,9 @@ HERE = Path(__file__).parent
 MODEL_FOLDER = "model_cards/fdae-shapes3d-rendered-32"
 # The fastest to good pictures first.
 SAMPLERS = {
-    "DPM-Solver++": (EDMDPMSolverMultistepScheduler, "exponential"),
-    "EDM Heun (paper)": (EDMHeunScheduler, "karras"),
-    "EDM Euler": (EDMEulerScheduler, "karras"),
+    "DPM-Solver++": (EDMDPMSolverMultistepScheduler, {"sigma_schedule": "exponential", "sigma_min": 0.02}),
+    "EDM Heun (paper)": (EDMHeunScheduler, {"sigma_schedule": "karras", "sigma_min": 0.002}),
+    "EDM Euler": (EDMEulerScheduler, {"sigma_schedule": "karras", "sigma_min": 0.002}),
 }
 # What strangers may ask for: no format that runs a program to be read, no picture that fills the memory.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
@@ -55,7 +55,7 @@ class Choice:
     content: tuple[int, ...] = ()
     mask: tuple[int, ...] = ()
     sampler: str = next(iter(SAMPLERS))
-    steps: int = 12
+    steps: int = 10
     keep_noise: bool = True
     seed: int = 0
 
@@ -164,8 +164,8 @@ def swap(
     Raises:
         FDAEError: If there is no such concept, or a single-concept model is asked for a mask.
     """
-    scheduler_class, sigma_schedule = SAMPLERS[choice.sampler]
-    scheduler = scheduler_class.from_config(pipeline.scheduler.config, sigma_schedule=sigma_schedule)
+    scheduler_class, noise_levels = SAMPLERS[choice.sampler]
+    scheduler = scheduler_class.from_config(pipeline.scheduler.config, **noise_levels)
     sampled = FDAEPipeline(pipeline.unet, pipeline.encoder, scheduler)
     sampled.set_progress_bar_config(disable=True)
 
