@@ -133,11 +133,12 @@ def test_a_reader_that_is_killed_while_it_hands_over_a_batch_is_told_alike(error
         raise error
 
 
+@pytest.mark.parametrize("write", [lambda path: path.write_text(""), lambda path: torch.save({}, path)])
 @pytest.mark.parametrize(("together", "told"), [(True, "another process"), (False, "cannot write the file")])
-def test_a_folder_that_another_process_deleted_is_not_this_ones_fault(tmp_path, monkeypatch, together, told):
+def test_a_folder_that_another_process_deleted_is_not_this_ones_fault(tmp_path, monkeypatch, together, told, write):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: together)
     with pytest.raises(FDAEError, match=told), whole_or_error("the file", tmp_path / "unfinished"):
-        (tmp_path / "unfinished" / "file").write_text("")
+        write(tmp_path / "unfinished" / "file")
 
 
 def test_full_memory_is_told_in_one_line(tmp_path, monkeypatch):

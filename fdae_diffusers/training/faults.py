@@ -49,8 +49,9 @@ def whole_or_error(what: str, unfinished: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
         together = distributed.is_available() and distributed.is_initialized()
-        # Deleted by another process, which failed to write its part.
-        deleted = together and not unfinished.exists() and os.strerror(errno.ENOENT) in str(error)
+        # Deleted by another process, which failed to write its part; the system and torch tell it in these words.
+        missing = any(words in str(error) for words in (os.strerror(errno.ENOENT), "does not exist"))
+        deleted = together and missing and not unfinished.exists()
         reason = _reason(error, unfinished.parent)
         shutil.rmtree(unfinished, ignore_errors=True)
         if _from_elsewhere(error):
