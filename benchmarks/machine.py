@@ -88,29 +88,34 @@ def main() -> None:
 
 def measure(function: Callable[[], object], repeats: int) -> tuple[float, float]:
     """GFLOP of a call, and its median seconds after one call to warm up."""
-    with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
-        function()
+    gflop = sum(count_gflop(function).values())
     seconds = []
     for _ in range(repeats):
         start = time.process_time()
         function()
         seconds.append(time.process_time() - start)
-    return counter.get_total_flops() / 1e9, median(seconds)
+    return gflop, median(seconds)
 
 
 def measure_operations(function: Callable[[], object], repeats: int) -> list[tuple[str, float, float]]:
     """For each kind of operation its name, and GFLOP and median seconds in a call."""
-    with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
-        function()
-    gflop: Counter[str] = Counter()
-    for operation, count in counter.get_flop_counts()["Global"].items():
-        gflop[kind_of(operation)] += count / 1e9
+    gflop = count_gflop(function)
     timers = []
     for _ in range(repeats):
         with Timer() as timer:
             function()
         timers.append(timer.seconds)
     return [(kind, gflop[kind], median(seconds[kind] for seconds in timers)) for kind in (*OPERATIONS, "other")]
+
+
+def count_gflop(function: Callable[[], object]) -> Counter[str]:
+    """GFLOP of each kind of operation in a call."""
+    with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
+        function()
+    gflop: Counter[str] = Counter()
+    for operation, count in counter.get_flop_counts().get("Global", {}).items():
+        gflop[kind_of(operation)] += count / 1e9
+    return gflop
 
 
 class Timer(TorchDispatchMode):

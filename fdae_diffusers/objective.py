@@ -88,8 +88,9 @@ class FDAEObjective(nn.Module):
         if self.micro_batch_size is None:
             factors = self.encoder(pixel_values)
             content_codes = factors.content_codes
-            l_rec, l_me = self._generator_losses(factors.masks, factors.condition_map, pixel_values, sigma, noise)
-            loss = l_rec + self.mask_entropy_weight * l_me
+            loss, l_rec, l_me = self._generator_losses(
+                factors.masks, factors.condition_map, pixel_values, sigma, noise
+            )
         else:
             codes = self.encoder.encode(pixel_values)  # whole: batch normalisation and L_CD look at all images
             content_codes = codes.content
@@ -108,25 +109,25 @@ class FDAEObjective(nn.Module):
         pixel_values: torch.Tensor,
         sigma: torch.Tensor,
         noise: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """L_rec and L_ME, means over the images."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """L_rec + w_ME L_ME and the two, means over the images."""
         denoised = self.denoise(pixel_values + sigma * noise, sigma, condition_map)  # (B, 3, H, W)
         with torch.autocast(pixel_values.device.type, enabled=False):
             l_rec = reconstruction_loss(denoised, pixel_values, sigma, self.scheduler.config.sigma_data).mean()
-            return l_rec, mask_entropy_loss(masks, self.reduction)
+            l_me = mask_entropy_loss(masks, self.reduction)
+        return l_rec + self.mask_entropy_weight * l_me, l_rec, l_me
 
     def _losses_in_micro_batches(
         self, codes: FDAECodes, pixel_values: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor, size: int
     ) -> tuple[torch.Tensor, ...]:
-        """L_rec + w_ME L_ME, which alone has gradients, and the two."""
+        """The same of the whole batch, but the first alone has gradients."""
         batch_size = len(pixel_values)
 
         def share(pixel_values: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor, *codes: torch.Tensor):
             masks = self.encoder.decode_masks(FDAECodes(*codes))
             condition_map = self.encoder.condition_map(codes[0], masks)
-            l_rec, l_me = self._generator_losses(masks, condition_map, pixel_values, sigma, noise)
-            share_of_batch = len(pixel_values) / batch_size
-            return tuple(share_of_batch * x for x in (l_rec + self.mask_entropy_weight * l_me, l_rec, l_me))
+            losses = self._generator_losses(masks, condition_map, pixel_values, sigma, noise)
+            return tuple(len(pixel_values) / batch_size * loss for loss in losses)
 
         inputs = [pixel_values, sigma, noise, codes.content, *([] if codes.mask is None else [codes.mask])]
         return in_micro_batches(share, inputs, self.parameters(), size)

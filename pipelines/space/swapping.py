@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler
+from diffusers import EDMEulerScheduler
 from huggingface_hub import ModelCard
 from PIL import Image
 
@@ -15,15 +15,16 @@ from fdae_diffusers import EDMHeunScheduler, FDAECodes, FDAEPipeline
 from fdae_diffusers.data import Shapes3DRenderer
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.image_files import read_image
+from fdae_diffusers.schedulers import choose_num_inference_steps, default_scheduler
 from fdae_diffusers.visualization import concept_colors, swap_grid_figure
 
 HERE = Path(__file__).parent
 MODEL_FOLDER = "model_cards/fdae-shapes3d-rendered-32"
 # The fastest to good pictures first.
 SAMPLERS = {
-    "DPM-Solver++": (EDMDPMSolverMultistepScheduler, {"sigma_schedule": "exponential", "sigma_min": 0.02}),
-    "EDM Heun (paper)": (EDMHeunScheduler, {"sigma_schedule": "karras", "sigma_min": 0.002}),
-    "EDM Euler": (EDMEulerScheduler, {"sigma_schedule": "karras", "sigma_min": 0.002}),
+    "DPM-Solver++": default_scheduler(),
+    "EDM Heun (paper)": EDMHeunScheduler(),
+    "EDM Euler": EDMEulerScheduler(),
 }
 # What strangers may ask for: no format that runs a program to be read, no picture that fills the memory.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
@@ -55,7 +56,7 @@ class Choice:
     content: tuple[int, ...] = ()
     mask: tuple[int, ...] = ()
     sampler: str = next(iter(SAMPLERS))
-    steps: int = 10
+    steps: int = choose_num_inference_steps(SAMPLERS[sampler])
     keep_noise: bool = True
     seed: int = 0
 
@@ -164,8 +165,9 @@ def swap(
     Raises:
         FDAEError: If there is no such concept, or a single-concept model is asked for a mask.
     """
-    scheduler_class, noise_levels = SAMPLERS[choice.sampler]
-    scheduler = scheduler_class.from_config(pipeline.scheduler.config, **noise_levels)
+    chosen = SAMPLERS[choice.sampler]
+    noise_levels = {key: chosen.config[key] for key in ("sigma_schedule", "sigma_min")}
+    scheduler = type(chosen).from_config(pipeline.scheduler.config, **noise_levels)
     sampled = FDAEPipeline(pipeline.unet, pipeline.encoder, scheduler)
     sampled.set_progress_bar_config(disable=True)
 
