@@ -1,9 +1,10 @@
-"""The literal versions that the other benchmarks compare with: each line of the paper as one line of code."""
+"""The literal networks that the other benchmarks compare with: each line of the paper as one line of code."""
 
 import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch.nn import functional as F
 
-from fdae_diffusers import CMFNet
+from fdae_diffusers import CMFNet, FDAEUNet2DModel
 from fdae_diffusers.models.mask_decoder import UpsampleConv2d
 
 
@@ -24,9 +25,18 @@ class LiteralCMFNet(CMFNet):
         return (maps * masks.unsqueeze(2)).sum(1)
 
 
-def make_literal(encoder: CMFNet) -> None:
-    """Let a CMFNet compute the same with the literal versions."""
+def make_literal(unet: FDAEUNet2DModel, encoder: CMFNet, fused_attention: bool = False) -> None:
+    """Let both networks compute the same with the literal versions.
+
+    Args:
+        unet: The U-Net. Attention by its matrix, softmax(Q K^T / sqrt(d)) V, is what the released one does on a CPU.
+        encoder: CMFNet.
+        fused_attention: Leave attention to torch, which never stores the matrix.
+    """
     encoder.__class__ = LiteralCMFNet
     for module in encoder.modules():
         if isinstance(module, UpsampleConv2d):
             module.__class__ = LiteralUpsampleConv2d
+    for module in unet.modules():
+        if isinstance(module, Attention) and not fused_attention:
+            module.set_processor(AttnProcessor())

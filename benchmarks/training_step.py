@@ -32,7 +32,8 @@ SCALES = {
     "paper": ("shapes3d", {}, 4),
 }
 VARIANTS = {
-    "literal": "upsample, then convolve; a map per concept; RAdam one tensor at a time",
+    "literal": "attention by its matrix; upsample, then convolve; a map per concept; RAdam one tensor at a time",
+    "literal_fused": "the literal version with torch's fused attention",
     "package": "as training runs it",
     "default_memory": "the same without telling the C library to keep freed memory",
     "channels_last": "the same in channels-last memory format",
@@ -85,9 +86,10 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     preset, unet_arguments, batch_size = SCALES[args.scale]
     unet, encoder = build_models(preset, unet_arguments)
     before = peak_memory(args.device)
-    if args.variant == "literal":
-        make_literal(encoder)
-    if args.variant not in ("literal", "default_memory") and args.device == "cpu":
+    literal = args.variant.startswith("literal")
+    if literal:
+        make_literal(unet, encoder, fused_attention=args.variant == "literal_fused")
+    if not literal and args.variant != "default_memory" and args.device == "cpu":
         keep_freed_memory()
     for network in (unet, encoder):
         if args.variant.endswith("selective"):
@@ -102,7 +104,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     if args.variant == "compile":
         objective.unet.compile()
         objective.encoder.compile()
-    optimizer = torch.optim.RAdam(objective.parameters(), lr=1e-4, foreach=args.variant != "literal")
+    optimizer = torch.optim.RAdam(objective.parameters(), lr=1e-4, foreach=not literal)
 
     def step() -> None:
         with torch.autocast(args.device, torch.bfloat16, enabled=args.variant.startswith("bf16")):

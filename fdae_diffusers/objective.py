@@ -44,6 +44,9 @@ class FDAEObjective(nn.Module):
         micro_batch_size: Images that pass D_M and the U-Net at a time, all by default. The loss and its gradient are
             those of the whole batch, but only the activations of so many images are held. Its parts then have no
             gradients, and gradients scaled for float16 come too late.
+
+    Raises:
+        ValueError: If ``micro_batch_size`` is below one.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class FDAEObjective(nn.Module):
         micro_batch_size: int | None = None,
     ):
         super().__init__()
+        if micro_batch_size is not None and micro_batch_size < 1:
+            raise ValueError(f"micro_batch_size must be at least 1, not {micro_batch_size}")
         self.unet = unet
         self.encoder = encoder
         self.scheduler = scheduler

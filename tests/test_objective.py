@@ -100,6 +100,11 @@ def test_micro_batches_need_no_gradient(images):
     assert not losses[0].requires_grad
 
 
+def test_micro_batches_of_no_image_are_refused():
+    with pytest.raises(ValueError, match="micro_batch_size must be at least 1, not 0"):
+        make_objective(micro_batch_size=0)
+
+
 def test_a_few_steps_lower_the_loss():
     torch.manual_seed(0)
     pixel_values = (torch.rand(5, 3, 1, 1) * 2 - 1).expand(5, 3, 16, 16)
