@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from .codes import FDAECodes
 from .data import ImageDataset
 from .data.reading import one_line_errors
+from .errors import FDAEError
 from .files import whole_file
 from .memory import keep_freed_memory
 from .models import CMFNet
@@ -41,11 +42,14 @@ def encode_dataset(
         (n, K, d) float32: the N content codes, then the N mask codes (K = 2N), or the content code alone for N = 1.
 
     Raises:
-        ValueError: If content and mask codes differ in size, so that they do not fit one array.
+        FDAEError: If content and mask codes differ in size, so that they do not fit one array.
     """
     config = encoder.config
     if config.num_concepts > 1 and config.content_dim != config.mask_dim:
-        raise ValueError(f"content_dim={config.content_dim} and mask_dim={config.mask_dim} must be equal")
+        raise FDAEError(
+            f"the model's codes differ in size (content_dim={config.content_dim}, mask_dim={config.mask_dim}), which "
+            "scores and bases cannot take: train one with both the same"
+        )
     encoder.eval()
     if encoder.device.type == "cpu":
         keep_freed_memory()
