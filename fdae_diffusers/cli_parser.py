@@ -67,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
         common = command.add_argument_group("common options")
         model = os.environ.get(MODEL_VARIABLE)
         common.add_argument("--model", default=model, help=f"pipeline folder or Hub id (default: ${MODEL_VARIABLE})")
-        common.add_argument("--device", help="cuda, cpu, ... (default: the best there is)")
+        common.add_argument("--device", help="cuda, cpu, ... (default: an accelerator, if there is one)")
         common.add_argument("--output", default=output, type=_file(Path(output).suffix), help="(default: %(default)s)")
         common.add_argument("--overwrite", action="store_true", help="replace the output if it exists already")
         if name not in ("encode", "masks"):

@@ -164,7 +164,7 @@ class FDAECodes:
         return taken
 
     def _indices(self, concepts: Concepts) -> list[int]:
-        if concepts == "all":
+        if isinstance(concepts, str) and concepts == "all":
             return list(range(self.num_concepts))
         if isinstance(concepts, int | np.integer):
             concepts = [int(concepts)]

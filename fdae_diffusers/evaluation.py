@@ -14,6 +14,9 @@ from .files import whole_file
 from .loading import load_pipeline
 from .metrics import evaluate_codes
 from .metrics.evaluation import METRICS
+from .metrics.representation import NUM_BINS, describe
+from .metrics.sampling import FactorGrid
+from .models import CMFNet
 from .training.model_card import IMPORTANCE_FILE, METRICS_FILE, TRAINING_FILE, write_model_card
 from .visualization import importance_figure
 
@@ -23,7 +26,7 @@ class EvaluationSettings:
     """How models are scored; the defaults are the released protocol with the paper's counts.
 
     Raises:
-        FDAEError: If there is no such metric.
+        FDAEError: If there is no such metric, or there are too few images.
     """
 
     dataset: str = field(metadata={"help": "shapes3d-rendered, shapes3d, cars3d, mpi3d-toy, mpi3d-real-complex, ..."})
@@ -43,11 +46,13 @@ class EvaluationSettings:
     batch_size: int = field(default=256, metadata={"help": "Images encoded at a time."})
     num_workers: int = field(default=0, metadata={"help": "Processes that read images for it."})
     n_jobs: int = field(default=-1, metadata={"help": "Factors fitted at a time; -1: one per core."})
-    device: str | None = field(default=None, metadata={"help": "cuda, cpu, ...; the best there is by default."})
+    device: str | None = field(default=None, metadata={"help": "cuda, cpu, ...; an accelerator if there is one."})
 
     def __post_init__(self):
         if unknown := sorted(set(self.metrics) - set(METRICS)):
             raise FDAEError(f"unknown metrics {', '.join(unknown)}: choose from {', '.join(METRICS)}")
+        if self.num_train < NUM_BINS:
+            raise FDAEError(f"num_train must be at least {NUM_BINS}, the number of clusters, not {self.num_train}")
 
 
 @dataclass
@@ -62,14 +67,17 @@ class EvaluationConfig(EvaluationSettings):
 
 
 def evaluate(config: EvaluationConfig) -> dict[str, Any]:
-    """Encode the benchmark, compute the metrics, print and write them; with DCI, draw `importance.png` beside them.
+    """Encode the benchmark, compute the metrics, print and write them; with DCI, draw its importances beside them.
+
+    The figure is `importance.png` beside `metrics.json`, and `NAME-importance.png` beside another `NAME.json`.
 
     Raises:
-        FDAEError: If the model or the data set cannot be loaded.
+        FDAEError: If the model or the data set cannot be loaded, or the metrics cannot score them.
     """
     output = Path(config.output or (Path(config.model) if Path(config.model).is_dir() else Path()) / METRICS_FILE)
     encoder = load_pipeline(config.model, config.device, config.variant).encoder
     images, factors = load_benchmark(config.dataset, config.dataset_path, encoder.config.sample_size)
+    _check_scorable(config, encoder, factors)
     codes = encode_dataset(encoder, images, config.batch_size, config.num_workers, config.cache_dir)
     scores = evaluate_codes(
         codes,
@@ -88,14 +96,27 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     with whole_file(output) as unfinished:
         unfinished.write_text(json.dumps(result, indent=2, default=np.ndarray.tolist) + "\n")
     print(f"written to {output}")
+    own = output.name == METRICS_FILE
+    picture = output.with_name(IMPORTANCE_FILE if own else f"{output.stem}-{IMPORTANCE_FILE}")
+    picture.unlink(missing_ok=True)  # of the evaluation before
     if "dci" in scores:
         names = get_benchmark(config.dataset).factor_names
         figure = importance_figure(scores["dci"]["importance"], names, encoder.config.num_concepts)
-        with whole_file(output.with_name(IMPORTANCE_FILE)) as unfinished:
+        with whole_file(picture) as unfinished:
             figure.save(unfinished)
-    if (output.parent / TRAINING_FILE).exists() and output.name == METRICS_FILE:
+    if own and (output.parent / TRAINING_FILE).exists():
         write_model_card(output.parent)
     return result
+
+
+def _check_scorable(config: EvaluationConfig, encoder: CMFNet, factors: np.ndarray) -> None:
+    """Raise FDAEError, before images are encoded, for what the metrics would refuse after."""
+    num_concepts = encoder.config.num_concepts
+    try:
+        FactorGrid(factors, len(factors))
+        describe(config.protocol, 2 * num_concepts if num_concepts > 1 else 1, encoder.config.content_dim)
+    except ValueError as error:
+        raise FDAEError(f"cannot score {config.model} on {config.dataset}: {error}") from error
 
 
 def print_table(result: dict[str, Any]) -> None:

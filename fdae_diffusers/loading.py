@@ -11,11 +11,11 @@ from .pipeline_fdae import FDAEPipeline
 
 
 def load_pipeline(model: str, device: str | None = None, variant: str | None = None) -> FDAEPipeline:
-    """Load a pipeline to the best device there is; whatever goes wrong is told in one line.
+    """Load a pipeline to the accelerator, if there is one; whatever goes wrong is told in one line.
 
     Args:
         model: Folder or Hub id.
-        device: ``"cuda"``, ``"cpu"`` or another; the best there is by default.
+        device: ``"cuda"``, ``"cpu"`` or another; by default the accelerator that torch finds, else the CPU.
         variant: ``"ema"`` for averaged weights, if the model has them.
 
     Raises:
@@ -27,7 +27,7 @@ def load_pipeline(model: str, device: str | None = None, variant: str | None = N
     except (OSError, ValueError, HTTPError) as error:
         raise FDAEError(f"cannot load the model {model!r}: {first_line(error)}") from error
     try:
-        return pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return pipeline.to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
     except (RuntimeError, AssertionError) as error:  # torch's for an unknown, and for an absent device
         raise FDAEError(f"cannot use the device {device!r}: {first_line(error)}") from error
 

@@ -178,7 +178,7 @@ class FDAEPipeline(DiffusionPipeline):
             ValueError: If the input is no image, the codes are not those of B images, or the scheduler has churn.
         """
         pixel_values = to_pixel_values(images, self.unet.config.sample_size).to(self._execution_device)
-        codes = self.encode(pixel_values) if codes is None else codes
+        codes = self.encode(images) if codes is None else codes
         if len(codes) != len(pixel_values):
             raise ValueError(f"got codes of {len(codes)} images for {len(pixel_values)} images")
         condition_map = self._condition(codes)[2]

@@ -1,9 +1,14 @@
+import itertools
 from pathlib import Path
 
+import datasets
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 
 from fdae_diffusers import CMFNet, EDMHeunScheduler, FDAEPipeline, FDAEUNet2DModel
+from fdae_diffusers.data import get_benchmark
 
 # Real images and reference outputs that are not part of the repository; tests that need them are skipped without.
 SHARED = Path(__file__).parents[2] / "shared"
@@ -57,6 +62,18 @@ def micro_pipeline(seed: int = 0, **encoder_overrides) -> FDAEPipeline:
 @pytest.fixture
 def pipeline() -> FDAEPipeline:
     return micro_pipeline()
+
+
+@pytest.fixture(scope="session")
+def benchmark(tmp_path_factory):
+    """Two values of each factor of Shapes3D, as random images."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    factors = np.array(list(itertools.product(range(2), repeat=6)))
+    images = np.random.default_rng(0).integers(0, 256, (len(factors), 16, 16, 3), dtype=np.uint8)
+    columns = dict(zip(get_benchmark("shapes3d").label_columns, factors.T.tolist(), strict=True))
+    rows = datasets.Dataset.from_dict({"image": [PIL.Image.fromarray(image) for image in images], **columns})
+    rows.to_parquet(folder / "train.parquet")
+    return str(folder)
 
 
 @pytest.fixture

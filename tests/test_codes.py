@@ -40,8 +40,9 @@ def test_one_image_gives_its_codes_to_a_whole_batch():
 
 def test_one_concept_may_be_a_number_of_any_kind():
     a, b = make_codes(seed=0), make_codes(seed=1)
-    for concept in (2, np.int64(2), [np.int64(2)], torch.tensor([2])):
+    for concept in (2, np.int64(2), [np.int64(2)], np.array([2]), torch.tensor([2])):
         assert torch.equal(a.swap(b, content=concept).content, a.swap(b, content=[2]).content)
+    assert torch.equal(a.swap(b, mask=np.array([0, 3])).mask, a.swap(b, mask=[0, 3]).mask)
     assert torch.equal(a[np.int64(1)].content, a[1].content)
 
 

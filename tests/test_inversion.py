@@ -69,3 +69,9 @@ def test_sampler_with_new_noise_at_its_steps_is_refused(pipeline, images):
     pipeline.scheduler = EDMHeunScheduler(s_churn=5.0)
     with pytest.raises(ValueError, match="s_churn"):
         pipeline.invert(images)
+
+
+def test_bright_images_are_inverted_with_their_own_codes(pipeline, images):
+    bright = (images[:2] + 1) / 2  # none of their pixel values is negative
+    expected = pipeline.invert(bright, pipeline.encode(bright), num_inference_steps=3)
+    torch.testing.assert_close(pipeline.invert(bright, num_inference_steps=3), expected)

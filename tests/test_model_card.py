@@ -2,12 +2,14 @@ import json
 
 import pytest
 from huggingface_hub import HfApi, ModelCard, RepoUrl
+from huggingface_hub.errors import HTTPError
 from test_training import config_for
 
 from fdae_diffusers import FDAEPipeline
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.training import train
 from fdae_diffusers.training.model_card import write_model_card
+from fdae_diffusers.training.publishing import publish
 from training.push_to_hub import UploadConfig, push
 
 SCORES = {
@@ -103,14 +105,29 @@ def test_push_creates_the_repository_and_uploads_one_commit(run, monkeypatch):
     assert 'from_pretrained("me/fdae-micro")' in (run / "README.md").read_text()
 
 
-def test_pushing_without_a_login_is_refused_before_training(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [OSError("no token"), HTTPError("no connection")])
+def test_pushing_without_a_login_or_the_hub_is_refused_before_training(tmp_path, monkeypatch, error):
     def create_repo(self, repo_id, **options):
-        raise OSError("no token")
+        raise error
 
     monkeypatch.setattr(HfApi, "create_repo", create_repo)
-    with pytest.raises(FDAEError, match=r"no token.*hf auth login"):
+    with pytest.raises(FDAEError, match=rf"{error}.*hf auth login"):
         train(config_for(tmp_path / "run", push_to_hub=True))
     assert not list((tmp_path / "run").iterdir())
+
+
+def test_pushing_to_what_is_no_name_is_refused_before_training(tmp_path):
+    with pytest.raises(FDAEError, match=r"cannot push to the Hub: .*my model"):
+        train(config_for(tmp_path / "run", push_to_hub=True, hub_model_id="my model"))
+
+
+def test_model_is_complete_when_the_hub_cannot_be_reached_at_the_end(run, monkeypatch):
+    def upload_folder(self, **options):
+        raise HTTPError("no connection")
+
+    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
+    with pytest.raises(FDAEError, match=r"no connection\. The model is complete in .*fdae-micro"):
+        publish(run, "org/fdae-micro")
 
 
 def test_dry_run_of_a_push_needs_no_login(tmp_path):

@@ -194,12 +194,15 @@ def test_number_of_steps_goes_by_the_sampler(pipeline, images, scheduler, networ
     assert len(calls) == network_calls
 
 
-@pytest.mark.parametrize("scheduler", [EDMHeunScheduler(), EDMEulerScheduler(), default_scheduler()])
-def test_no_sampler_takes_less_than_one_step(pipeline, images, scheduler):
+@pytest.mark.parametrize(
+    ("scheduler", "fewest"), [(EDMHeunScheduler(), 1), (EDMEulerScheduler(), 1), (default_scheduler(), 2)]
+)
+def test_fewer_steps_than_a_sampler_can_take_are_refused(pipeline, images, scheduler, fewest):
     pipeline.scheduler = scheduler
     for call in (pipeline, pipeline.invert, pipeline.swap_grid):
-        with pytest.raises(FDAEError, match="num_inference_steps must be at least 1, got 0"):
-            call(images, num_inference_steps=0)
+        call(images, num_inference_steps=fewest)
+        with pytest.raises(FDAEError, match=f"num_inference_steps must be at least {fewest}, got {fewest - 1}"):
+            call(images, num_inference_steps=fewest - 1)
 
 
 def test_default_sampler_comes_near_many_steps_of_heun_and_back(pipeline, images):

@@ -9,6 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from fdae_diffusers.data import load_image_dataset
 from fdae_diffusers.errors import FDAEError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -80,6 +81,13 @@ def test_unusable_columns_are_refused_by_name(config_for, attributes, message):
 
 
 def test_default_attributes_are_classes_and_booleans(config_for):
-    assert label_columns(load_splits(config_for())[0].features) == ["Bright", "coin", "Real"]
+    assert label_columns(load_splits(config_for(), 16)[0].features) == ["Bright", "coin", "Real"]
     with pytest.raises(FDAEError, match="no column holds classes or booleans; name attributes among id"):
         label_columns(datasets.Features({"id": datasets.Value("string")}))
+
+
+def test_rendered_images_are_those_of_the_training():
+    config = AttributeConfig(model="", dataset_name="shapes3d-rendered", test_split=None, max_samples=2)
+    expected = load_image_dataset("shapes3d-rendered", max_samples=2, size=32)
+    for row, expected_row in zip(load_splits(config, 32)[0], expected, strict=True):
+        np.testing.assert_array_equal(row["image"], expected_row["image"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from image_files import encode, picture, write_parquet
 from test_training import config_for
 
 from fdae_diffusers import FDAEPipeline
@@ -65,9 +66,13 @@ def test_code_in_a_checkpoint_is_refused_and_not_executed(run, tmp_path, name):
     assert (tmp_path / "executed").exists()
 
 
-def test_checkpoint_has_no_other_pickles(run):
+@pytest.mark.parametrize("streaming", [False, True])
+def test_checkpoint_has_no_other_pickles(tmp_path, streaming):
+    source = write_parquet(tmp_path / "repo", [[encode(picture(seed)) for seed in range(16)]])
+    settings = {"dataset_name": source, "max_train_samples": None, "streaming": streaming, "use_ema": True}
+    train(config_for(tmp_path / "run", **settings, max_train_steps=1, checkpointing_steps=1))
     read_with_care = {"optimizer.bin", "scheduler.bin", "random_states_0.pkl"}
-    names = {path.name for path in (run / "checkpoint-2").iterdir()}
+    names = {path.name for path in (tmp_path / "run" / "checkpoint-1").iterdir()}
     assert {name for name in names if not name.endswith((".safetensors", ".json"))} == read_with_care
 
 

@@ -96,7 +96,7 @@ def test_examples_of_models_with_any_number_of_concepts_can_be_swapped(pictures,
     examples = make_examples(pipeline, pictures)
     assert len(examples) == captions
     for example in examples:
-        _, grid = swap(pipeline, example.a, example.b, Choice(example.choice.content, example.choice.mask, steps=1))
+        _, grid = swap(pipeline, example.a, example.b, Choice(example.choice.content, example.choice.mask, steps=2))
         assert (grid is None) == (num_concepts == 1)
 
 

@@ -1,18 +1,15 @@
 """Studies and the two scripts that run them, on a benchmark of 64 images."""
 
-import itertools
 import json
 import sys
 from pathlib import Path
 
-import datasets
 import numpy as np
 import PIL.Image
 import pytest
 from conftest import MICRO_ENCODER, MICRO_UNET
 
 from fdae_diffusers import FDAEPipeline
-from fdae_diffusers.data import get_benchmark
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.training import study, trainer
 from fdae_diffusers.training.checkpoints import save_checkpoint
@@ -22,18 +19,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 import ablation
 import select_concepts
-
-
-@pytest.fixture(scope="module")
-def benchmark(tmp_path_factory):
-    """Two values of each factor of Shapes3D, as random images."""
-    folder = tmp_path_factory.mktemp("benchmark")
-    factors = np.array(list(itertools.product(range(2), repeat=6)))
-    images = np.random.default_rng(0).integers(0, 256, (len(factors), 16, 16, 3), dtype=np.uint8)
-    columns = dict(zip(get_benchmark("shapes3d").label_columns, factors.T.tolist(), strict=True))
-    rows = datasets.Dataset.from_dict({"image": [PIL.Image.fromarray(image) for image in images], **columns})
-    rows.to_parquet(folder / "train.parquet")
-    return str(folder)
 
 
 def settings_for(benchmark, output_dir, **settings):
@@ -107,6 +92,12 @@ def test_runs_hold_scores_and_a_figure_of_the_importance(ablate, tmp_path, row):
     assert record["scores"]["dci"] == {name: value for name, value in scores.items() if name != "importance"}
     PIL.Image.open(folder / "importance.png").verify()
     assert "](importance.png)" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("use_ema", "variant"), [(True, "ema"), (False, None)])
+def test_averaged_weights_are_scored_where_there_are_any(ablate, tmp_path, use_ema, variant):
+    ablate(rows=["full"], use_ema=use_ema)
+    assert json.loads((tmp_path / "study" / "full-seed0" / "metrics.json").read_text())["variant"] == variant
 
 
 def test_complete_runs_are_not_repeated(ablate, monkeypatch):

@@ -126,6 +126,14 @@ def test_new_run_does_not_mix_with_the_checkpoints_of_another(tmp_path):
     assert [path.name for path in list_checkpoints(output_dir)] == ["checkpoint-3", "checkpoint-6"]
 
 
+def test_later_checkpoints_are_neither_deleted_nor_mixed_with(tmp_path):
+    output_dir = train(config_for(tmp_path / "run", checkpointing_steps=3))
+    for name in ("checkpoint-3", str(output_dir / "checkpoint-3")):
+        with pytest.raises(FDAEError, match="checkpoints after checkpoint-3, up to checkpoint-6: delete them, or"):
+            train(config_for(output_dir, resume_from_checkpoint=name, checkpoints_total_limit=1))
+    assert [path.name for path in list_checkpoints(output_dir)] == ["checkpoint-3", "checkpoint-6"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -21,6 +21,7 @@ from fdae_diffusers.errors import FDAEError, RunInterrupted
 from fdae_diffusers.training import interruption, train
 from fdae_diffusers.training.checkpoints import list_checkpoints
 from fdae_diffusers.training.faults import explained_faults, whole_or_error
+from fdae_diffusers.training.results import MEASURED
 from fdae_diffusers.training.trainer import Trainer
 
 KILLS = int(os.environ.get("FDAE_KILLS", "3"))
@@ -158,7 +159,9 @@ def spoil(trainer):
 
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path, monkeypatch):
     at_step(monkeypatch, 2, spoil)
-    with pytest.raises(FDAEError, match="weights are no longer numbers at step 2: lower learning_rate"):
+    with pytest.raises(
+        FDAEError, match="weights are no longer numbers at step 2: start again with a lower learning_rate"
+    ):
         train(config_for(tmp_path / "checkpoint", checkpointing_steps=1))
     assert [path.name for path in list_checkpoints(tmp_path / "checkpoint")] == ["checkpoint-1"]
     with pytest.raises(FDAEError, match="no longer numbers at step 6"):
@@ -225,6 +228,14 @@ def test_a_new_run_leaves_no_averaged_weights_of_the_one_before(tmp_path):
     train(config_for(tmp_path, use_ema=True, max_train_steps=1))
     train(config_for(tmp_path, max_train_steps=1))
     assert not list(tmp_path.rglob("*.ema.safetensors"))
+
+
+def test_what_was_measured_of_a_model_does_not_stay_with_the_next(tmp_path):
+    train(config_for(tmp_path, max_train_steps=1))
+    for name in (*MEASURED, "notes.txt"):
+        (tmp_path / name).write_text("{}")
+    train(config_for(tmp_path, max_train_steps=1, seed=1))
+    assert [name for name in (*MEASURED, "notes.txt") if (tmp_path / name).exists()] == ["notes.txt"]
 
 
 def test_damaged_checkpoint_is_named(tmp_path):

@@ -20,8 +20,7 @@ from fdae_diffusers.files import whole_file
 from fdae_diffusers.loading import load_pipeline
 from fdae_diffusers.schedulers import choose_num_inference_steps
 from fdae_diffusers.swap_evaluation import FACTORS, Pairs, find_edits, reader_accuracy, score_edit
-
-SWAPS_FILE = "swaps.json"
+from fdae_diffusers.training.results import SWAPS_FILE
 
 
 @dataclass
@@ -35,7 +34,7 @@ class SwapsConfig:
     num_inference_steps: int | None = field(default=None, metadata={"help": "Steps of the sampler."})
     keep_noise: bool = field(default=False, metadata={"help": "Start from the images' own noise, by inversion."})
     batch_size: int = field(default=64, metadata={"help": "Pictures decoded at a time."})
-    device: str | None = field(default=None, metadata={"help": "cuda, cpu, ...; the best there is by default."})
+    device: str | None = field(default=None, metadata={"help": "cuda, cpu, ...; an accelerator if there is one."})
     output: str | None = field(default=None, metadata={"help": "JSON file; swaps.json in a local model's folder."})
 
 

@@ -31,8 +31,10 @@ class BasisConfig:
     seed: int = field(default=0, metadata={"help": "Seed of the clusters."})
     batch_size: int = field(default=256, metadata={"help": "Images encoded at a time."})
     num_workers: int = field(default=0, metadata={"help": "Processes that read images."})
-    device: str | None = field(default=None, metadata={"help": "cuda, cpu, ...; the best there is by default."})
-    output_dir: str | None = field(default=None, metadata={"help": "Folder; the model's own by default."})
+    device: str | None = field(default=None, metadata={"help": "cuda, cpu, ...; an accelerator if there is one."})
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Folder; a local model's own, else the current one."}
+    )
 
 
 def main() -> None:

@@ -22,8 +22,7 @@ from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.files import whole_file
 from fdae_diffusers.loading import load_pipeline
 from fdae_diffusers.metrics import attribute_accuracy
-
-OUTPUT_FILE = "attributes.json"
+from fdae_diffusers.training.results import ATTRIBUTES_FILE
 
 
 @dataclass
@@ -49,8 +48,10 @@ class AttributeConfig:
     batch_size: int = field(default=256, metadata={"help": "Images encoded at a time."})
     num_workers: int = field(default=0, metadata={"help": "Processes that read images."})
     n_jobs: int = field(default=-1, metadata={"help": "Attributes fitted at a time; -1: one per core."})
-    device: str | None = field(default=None, metadata={"help": "cuda, cpu, ...; the best there is by default."})
-    output: str | None = field(default=None, metadata={"help": f"JSON file; {OUTPUT_FILE} in a local model's folder."})
+    device: str | None = field(default=None, metadata={"help": "cuda, cpu, ...; an accelerator if there is one."})
+    output: str | None = field(
+        default=None, metadata={"help": "JSON file; attributes.json in a local model's folder."}
+    )
 
     def __post_init__(self):
         if not 0 < self.test_fraction < 1:
@@ -73,9 +74,9 @@ def predict(config: AttributeConfig) -> dict[str, Any]:
     Raises:
         FDAEError: If the model or the data set cannot be loaded, or an attribute cannot be predicted.
     """
-    output = Path(config.output or (Path(config.model) if Path(config.model).is_dir() else Path()) / OUTPUT_FILE)
+    output = Path(config.output or (Path(config.model) if Path(config.model).is_dir() else Path()) / ATTRIBUTES_FILE)
     encoder = load_pipeline(config.model, config.device).encoder
-    dataset, is_test = load_splits(config)
+    dataset, is_test = load_splits(config, encoder.config.sample_size)
     names = config.attributes or label_columns(dataset.features)
     labels = read_labels(dataset, names, is_test)
     images = ImageDataset(dataset, encoder.config.sample_size, image_column=config.image_column)
@@ -103,8 +104,8 @@ def predict(config: AttributeConfig) -> dict[str, Any]:
     return result
 
 
-def load_splits(config: AttributeConfig) -> tuple[datasets.Dataset, np.ndarray]:
-    """The images of both splits, and which of them are held out, (n,) booleans."""
+def load_splits(config: AttributeConfig, size: int) -> tuple[datasets.Dataset, np.ndarray]:
+    """The images of both splits, rendered ones at a given size, and which of them are held out, (n,) booleans."""
 
     def load(split: str) -> datasets.Dataset:
         return load_image_dataset(
@@ -113,6 +114,7 @@ def load_splits(config: AttributeConfig) -> tuple[datasets.Dataset, np.ndarray]:
             split=split,
             image_column=config.image_column,
             max_samples=config.max_samples,
+            size=size,
         )
 
     train = load(config.split)

@@ -126,5 +126,5 @@ def get_benchmark(name: str) -> Benchmark:
     if name == RENDERED_SHAPES3D:
         return BENCHMARKS["shapes3d"]
     if name not in BENCHMARKS:
-        raise FDAEError(f"unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
+        raise FDAEError(f"unknown benchmark {name!r}: choose one of {', '.join([RENDERED_SHAPES3D, *BENCHMARKS])}")
     return BENCHMARKS[name]

@@ -52,9 +52,7 @@ class CodeReducer(TransformerMixin, BaseEstimator):
         num_codes, dim = codes.shape[1:]
         self.pcas_ = []
         if not _per_dimension(self.protocol, num_codes, dim):
-            components = min(self.num_components or TOTAL_COMPONENTS // num_codes, dim)
-            if components < 1:
-                raise ValueError(f"{num_codes} codes cannot share {TOTAL_COMPONENTS} principal components")
+            components = _num_components(num_codes, dim, self.num_components)
             with np.errstate(invalid="ignore"):  # a constant code has no variance to explain
                 self.pcas_ = [
                     PCA(components, svd_solver="full").fit(codes[:, k].astype(np.float64)) for k in range(num_codes)
@@ -133,16 +131,26 @@ def varying_dims(dims: np.ndarray) -> np.ndarray:
 
 
 def describe(protocol: Protocol, num_codes: int, dim: int) -> str:
-    """Say in words what a protocol does with K = `num_codes` codes of `dim` dimensions."""
+    """Say in words what a protocol does with K = `num_codes` codes of `dim` dimensions.
+
+    Raises:
+        ValueError: for an unknown protocol, or K > 36 codes to be reduced by PCA.
+    """
     forest = "DCI by a random forest: not comparable with published numbers"
     classifier = forest if protocol == "fast" else "DCI by gradient boosting"
     if _per_dimension(protocol, num_codes, dim):
         why = "a single code has no second-best, so " if num_codes == 1 and protocol != "scalar" else ""
         reduction = f"{why}each of the {num_codes * dim} dimensions by itself, no PCA"
         return f"{reduction}; histograms of {NUM_BINS} bins; {classifier}"
-    components = min(TOTAL_COMPONENTS // num_codes, dim)
-    reduction = f"{num_codes} codes, PCA of each to {components} of {dim} dimensions"
+    reduction = f"{num_codes} codes, PCA of each to {_num_components(num_codes, dim)} of {dim} dimensions"
     return f"{reduction}; {NUM_BINS} K-means clusters; {classifier}"
+
+
+def _num_components(num_codes: int, dim: int, chosen: int | None = None) -> int:
+    components = min(chosen or TOTAL_COMPONENTS // num_codes, dim)
+    if components < 1:
+        raise ValueError(f"{num_codes} codes cannot share {TOTAL_COMPONENTS} principal components")
+    return components
 
 
 def as_codes(codes: np.ndarray) -> np.ndarray:

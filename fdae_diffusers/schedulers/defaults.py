@@ -4,6 +4,7 @@ from diffusers import EDMDPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from ..errors import FDAEError
+from .edm_heun import EDMHeunScheduler
 
 
 def default_scheduler() -> EDMDPMSolverMultistepScheduler:
@@ -18,13 +19,17 @@ def default_scheduler() -> EDMDPMSolverMultistepScheduler:
 def choose_num_inference_steps(scheduler: SchedulerMixin, num_inference_steps: int | None = None) -> int:
     """The given number of steps, else the sampler's own.
 
-    That is 10 for DPM-Solver++, which then is within 0.1 dB of 40-step Heun; for others 40, as in the released code.
+    That is 10 for DPM-Solver++, enough at the noise levels of :func:`default_scheduler`; for others 40, as in the
+    released code.
 
     Raises:
-        FDAEError: If less than one step is asked for; stock samplers would return noise.
+        FDAEError: If fewer steps are asked for than the sampler can take; stock samplers would return noise.
     """
     if num_inference_steps is None:
         return 10 if isinstance(scheduler, EDMDPMSolverMultistepScheduler) else 40
-    if num_inference_steps < 1:
-        raise FDAEError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
+    # A single exponential level of the stock samplers is sigma_min, where the starting noise is not.
+    exponential = scheduler.config.get("sigma_schedule") == "exponential"
+    fewest = 2 if exponential and not isinstance(scheduler, EDMHeunScheduler) else 1
+    if num_inference_steps < fewest:
+        raise FDAEError(f"num_inference_steps must be at least {fewest}, got {num_inference_steps}")
     return num_inference_steps

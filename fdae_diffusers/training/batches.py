@@ -71,10 +71,7 @@ def load_images(config: TrainingConfig, size: int, accelerator: Accelerator) -> 
 def make_loader(
     config: TrainingConfig, images: TrainingImages, accelerator: Accelerator
 ) -> "DataLoader | StreamLoader":
-    """Return the loader of the images' batches, for `accelerator.prepare`.
-
-    A stream's loader is registered for checkpoints: its position does not follow from the number of steps.
-    """
+    """Return the loader of the images' batches, for `accelerator.prepare`."""
     settings: dict[str, Any] = {
         "num_workers": config.dataloader_num_workers,
         # A generator of its own: reading data must not draw from the one that noise comes from.
@@ -82,9 +79,7 @@ def make_loader(
         "pin_memory": accelerator.device.type == "cuda",
     }
     if isinstance(images, ImageStream):
-        loader = StreamLoader(images, accelerator, **settings)
-        accelerator.register_for_checkpointing(loader)
-        return loader
+        return StreamLoader(images, accelerator, **settings)
     return DataLoader(images, batch_size=config.train_batch_size, shuffle=True, drop_last=True, **settings)
 
 
@@ -145,7 +140,7 @@ class StreamLoader:
         if saved != (self.accelerator.num_processes, self.num_workers):
             raise FDAEError(
                 f"cannot resume the stream: its order is that of {saved[0]} processes with "
-                f"dataloader_num_workers={saved[1]}"
+                f"dataloader_num_workers={saved[1]}; go on with as many"
             )
         self.epoch, self.num_batches = state["positions"][self.accelerator.process_index]
 

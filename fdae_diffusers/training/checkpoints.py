@@ -7,21 +7,28 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import load
 
 from ..errors import FDAEError, first_line
+from .batches import StreamLoader
 from .config import TrainingConfig
 from .ema import ModelAverage
 from .faults import whole_or_error
 
 SETTINGS_FILE = "training_config.json"
+STREAM_FILE = "stream.json"
 UNFINISHED = ".unfinished"  # end of the name of a folder that is being written
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
 def save_checkpoint(
-    accelerator: Accelerator, config: TrainingConfig, step: int, average: ModelAverage | None = None
+    accelerator: Accelerator,
+    config: TrainingConfig,
+    step: int,
+    average: ModelAverage | None = None,
+    stream: StreamLoader | None = None,
 ) -> Path:
     """Save everything that training goes on from, and its settings, to ``output_dir/checkpoint-STEP``.
 
@@ -32,6 +39,7 @@ def save_checkpoint(
         config: The settings of the run.
         step: Optimizer steps done.
         average: The averaged weights, if there are any.
+        stream: The loader, if it is one whose position does not follow from the number of steps.
 
     Raises:
         FDAEError: If it cannot be written.
@@ -39,8 +47,6 @@ def save_checkpoint(
     output_dir = Path(config.output_dir)
     path = output_dir / f"checkpoint-{step}"
     unfinished = output_dir / f"{path.name}{UNFINISHED}"
-    if path.exists():  # a run that went on from an earlier one comes here again
-        return path
     with whole_or_error(f"the checkpoint {path}", unfinished):
         if accelerator.is_main_process:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -48,9 +54,12 @@ def save_checkpoint(
         accelerator.save_state(str(unfinished))
         if average is not None:
             average.save(unfinished, accelerator.process_index)
+        positions = None if stream is None else stream.state_dict()
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             (unfinished / SETTINGS_FILE).write_text(json.dumps(asdict(config), indent=2) + "\n")
+            if positions is not None:
+                (unfinished / STREAM_FILE).write_text(json.dumps(positions) + "\n")
             os.replace(unfinished, path)
     if accelerator.is_main_process and config.checkpoints_total_limit is not None:
         for old in list_checkpoints(output_dir)[: -config.checkpoints_total_limit]:
@@ -59,11 +68,13 @@ def save_checkpoint(
     return path
 
 
-def load_checkpoint(accelerator: Accelerator, path: Path, average: ModelAverage | None = None) -> None:
+def load_checkpoint(
+    accelerator: Accelerator, path: Path, average: ModelAverage | None = None, stream: StreamLoader | None = None
+) -> None:
     """Put everything that :func:`save_checkpoint` saved back into its place.
 
     Raises:
-        FDAEError: If the number of processes differs, or a file is damaged.
+        FDAEError: If the number of processes differs, for a stream also that of workers, or a file is damaged.
     """
     num_processes = len(list(path.glob("random_states_*.pkl")))
     if num_processes != accelerator.num_processes:
@@ -76,6 +87,10 @@ def load_checkpoint(accelerator: Accelerator, path: Path, average: ModelAverage 
         accelerator.load_state(str(path))
         if average is not None:
             average.load(path, accelerator.process_index)
+        if stream is not None:
+            stream.load_state_dict(json.loads((path / STREAM_FILE).read_text()))
+    except (FDAEError, torch.OutOfMemoryError):  # which are no fault of the files
+        raise
     except Exception as error:  # of accelerate, torch, pickle or safetensors
         raise _damaged(path, error) from error
 
@@ -111,8 +126,8 @@ def find_checkpoint(config: TrainingConfig) -> Path | None:
     """The checkpoint that a run is to go on from, or ``None`` if it is to start anew.
 
     Raises:
-        FDAEError: If there is no such checkpoint, it was made with other settings or is past the last step; or if a
-            new run would mix its checkpoints with those of another one.
+        FDAEError: If there is no such checkpoint, it was made with other settings or is past the last step; or if the
+            run would mix its checkpoints with those of another one, or with later ones.
     """
     output_dir, name = Path(config.output_dir), config.resume_from_checkpoint
     checkpoints = list_checkpoints(output_dir)
@@ -138,4 +153,9 @@ def find_checkpoint(config: TrainingConfig) -> Path | None:
     except ValueError as error:
         raise _damaged(path, error) from error
     config.check_resumes(settings)
+    if path.parent.resolve() == output_dir.resolve() and checkpoint_step(path) < checkpoint_step(checkpoints[-1]):
+        raise FDAEError(
+            f"{output_dir} holds checkpoints after {path.name}, up to {checkpoints[-1].name}: delete them, or name "
+            f"another output_dir and resume_from_checkpoint={path}"
+        )
     return path

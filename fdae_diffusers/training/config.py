@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from ..arguments import JSONMapping
 from ..errors import FDAEError
+from ..schedulers import choose_num_inference_steps, default_scheduler
 
 
 def _setting(default: Any, help: str) -> Any:
@@ -20,7 +21,6 @@ AT_LEAST_ONE = (
     "micro_batch_size",
     "logging_steps",
     "num_validation_images",
-    "num_inference_steps",
     "checkpoints_total_limit",
 )
 # What a resumed run may change; all else decides what is learned, and in which order the images come.
@@ -152,6 +152,7 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise FDAEError(f"{name} must be at least 1, not {value}")
+        choose_num_inference_steps(default_scheduler(), self.num_inference_steps)  # the sampler's own bounds
         for name in ("learning_rate", "p_std"):
             if getattr(self, name) <= 0:
                 raise FDAEError(f"{name} must be positive, not {getattr(self, name)}")

@@ -21,7 +21,7 @@ GO_ON = "go on from the last checkpoint with resume_from_checkpoint=latest"
 
 def diverged(what: str, step: int, details: str = "") -> FDAEError:
     """The error of a training that went astray."""
-    return FDAEError(f"{what} at step {step}{details}: lower learning_rate or set max_grad_norm, and {GO_ON}")
+    return FDAEError(f"{what} at step {step}{details}: start again with a lower learning_rate or with max_grad_norm")
 
 
 def check_weights(accelerator: Accelerator, model: nn.Module, step: int) -> None:
@@ -86,7 +86,10 @@ def _from_elsewhere(error: Exception) -> str | None:
     """What to do about an error that tells of another process; torch raises it at any place."""
     # A process that reads images ends unannounced, or while it hands over a batch.
     if isinstance(error, ConnectionError | EOFError) or "DataLoader worker" in str(error):
-        return "a process that reads images was killed, often for lack of memory: lower dataloader_num_workers"
+        return (
+            "a process that reads images was killed, often for lack of memory: free some or, unless streaming, lower "
+            "dataloader_num_workers"
+        )
     if isinstance(error, RuntimeError) and "by peer" in str(error):  # gloo; NCCL waits to be ended by the launcher
         return OTHER_FAILED
     return None

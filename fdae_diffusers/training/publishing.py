@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+from huggingface_hub.errors import HTTPError
 from huggingface_hub.utils import filter_repo_objects
 
 from ..basis import BASIS_FILE
@@ -24,7 +24,7 @@ def prepare_repository(repo_id: str, private: bool = False, dry_run_dir: str | P
         dry_run_dir: Folder for the files instead.
 
     Raises:
-        FDAEError: If there is no login or no permission, or the dry run's folder exists.
+        FDAEError: If there is no connection, login or permission, the name is none, or the dry run's folder exists.
     """
     if dry_run_dir is not None:
         if Path(dry_run_dir).exists():
@@ -32,7 +32,7 @@ def prepare_repository(repo_id: str, private: bool = False, dry_run_dir: str | P
         return repo_id
     try:
         return HfApi().create_repo(repo_id, private=private, exist_ok=True).repo_id
-    except (LocalTokenNotFoundError, HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError, ValueError) as error:  # refused, unreachable or not logged in, no name for it
         raise FDAEError(
             f"cannot push to the Hub: {first_line(error)} (log in with `hf auth login`, or make a dry run to a folder)"
         ) from error
@@ -47,7 +47,7 @@ def publish(folder: str | Path, model_id: str, dry_run_dir: str | Path | None = 
         dry_run_dir: Copy the files there instead of uploading them; needs no login.
 
     Raises:
-        FDAEError: If the Hub refuses.
+        FDAEError: If the Hub cannot be reached or refuses.
     """
     folder = Path(folder)
     if dry_run_dir is not None:
@@ -64,7 +64,7 @@ def publish(folder: str | Path, model_id: str, dry_run_dir: str | Path | None = 
             commit_message="Upload a Factorized Diffusion Autoencoder",
             allow_patterns=UPLOADED,
         )
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError, ValueError) as error:
         raise FDAEError(
             f"cannot push {folder} to {model_id}: {first_line(error)}. The model is complete in {folder}"
         ) from error

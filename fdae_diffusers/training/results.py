@@ -11,13 +11,19 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from ..basis import BASIS_FILE
 from ..files import whole_file
 from ..pipeline_fdae import FDAEPipeline
 from .checkpoints import UNFINISHED
 from .config import TrainingConfig
 from .ema import VARIANT
 from .faults import whole_or_error
-from .model_card import TRAINING_FILE
+from .model_card import IMPORTANCE_FILE, METRICS_FILE, TRAINING_FILE
+
+ATTRIBUTES_FILE = "attributes.json"
+SWAPS_FILE = "swaps.json"
+# What scripts have measured of a model or fitted to it, in its folder.
+MEASURED = (METRICS_FILE, IMPORTANCE_FILE, BASIS_FILE, ATTRIBUTES_FILE, SWAPS_FILE)
 
 
 def save_pipeline(pipeline: FDAEPipeline, folder: Path, variant: str | None = None) -> None:
@@ -25,7 +31,8 @@ def save_pipeline(pipeline: FDAEPipeline, folder: Path, variant: str | None = No
 
     Args:
         pipeline: The networks.
-        folder: Where to; a pipeline there is replaced, and without a variant so are its variants.
+        folder: Where to; a pipeline there is replaced. Without a variant, its variants and what was measured of it
+            are deleted, which are not true of the new one.
         variant: Name of the weights, for a second set of them.
 
     Raises:
@@ -41,8 +48,8 @@ def save_pipeline(pipeline: FDAEPipeline, folder: Path, variant: str | None = No
             os.replace(file, target)
         shutil.rmtree(unfinished)
         if variant is None:
-            for outdated in folder.glob(f"*/*.{VARIANT}.safetensors"):
-                outdated.unlink()
+            for outdated in [*folder.glob(f"*/*.{VARIANT}.safetensors"), *(folder / name for name in MEASURED)]:
+                outdated.unlink(missing_ok=True)
 
 
 def write_record(

@@ -20,6 +20,7 @@ from ..evaluation import EvaluationConfig, EvaluationSettings, evaluate
 from ..files import whole_file
 from .checkpoints import list_checkpoints
 from .config import FREE_ON_RESUME, TrainingConfig
+from .ema import VARIANT
 from .model_card import TRAINING_FILE
 from .trainer import train
 
@@ -124,7 +125,8 @@ def _run(config: StudyConfig, variant: Variant, seed: int, run_dir: Path) -> dic
         train(_training_config(config, variant, seed, run_dir))
     training = json.loads((run_dir / TRAINING_FILE).read_text())
     start = time.process_time()
-    result = evaluate(EvaluationConfig(model=str(run_dir), **_settings(config, EvaluationSettings)))
+    weights = VARIANT if config.use_ema else None
+    result = evaluate(EvaluationConfig(model=str(run_dir), variant=weights, **_settings(config, EvaluationSettings)))
     return {
         "variant": variant.name,
         "title": variant.title,

@@ -103,7 +103,7 @@ class Trainer:
         self.shown = pick_images(self.images, config.num_validation_images)
         self.step = 0
         if resume_from:
-            load_checkpoint(self.accelerator, resume_from, self.average)
+            load_checkpoint(self.accelerator, resume_from, self.average, self._stream())
             self.step = checkpoint_step(resume_from)
 
     def run(self) -> Path:
@@ -180,12 +180,15 @@ class Trainer:
         """Where the networks are to be looked at: the averaged weights, if there are any."""
         return self.average.applied() if self.average is not None else nullcontext()
 
+    def _stream(self) -> StreamLoader | None:
+        return self.loader if isinstance(self.loader, StreamLoader) else None
+
     def _pipeline(self) -> FDAEPipeline | None:
         return gathered_pipeline(self.accelerator, self.objective)
 
     def _save_checkpoint(self) -> None:
         check_weights(self.accelerator, self.objective, self.step)
-        save_checkpoint(self.accelerator, self.config, self.step, self.average)
+        save_checkpoint(self.accelerator, self.config, self.step, self.average, self._stream())
 
     def _save_samples(self) -> None:
         with self._best_weights():

@@ -21,6 +21,7 @@ from PIL import Image
 from swapping import (
     MAX_SEED,
     MAX_STEPS,
+    MIN_STEPS,
     SAMPLERS,
     Choice,
     concept_pictures,
@@ -175,7 +176,7 @@ def _lay_out(handlers: Handlers) -> Parts:
     button = gr.Button("Swap", variant="primary", elem_id="swap")
     with gr.Accordion("Sampler", open=False):
         sampler = gr.Radio(list(SAMPLERS), value=Choice.sampler, label="Sampler")
-        steps = gr.Slider(1, MAX_STEPS, value=Choice.steps, step=1, label="Steps")
+        steps = gr.Slider(MIN_STEPS, MAX_STEPS, value=Choice.steps, step=1, label="Steps")
         keep_noise = gr.Checkbox(
             Choice.keep_noise, label="Start from each image's own noise: keeps what its codes do not hold"
         )

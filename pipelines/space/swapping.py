@@ -29,7 +29,7 @@ SAMPLERS = {
 # What strangers may ask for: no format that runs a program to be read, no picture that fills the memory.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 40_000_000
-MAX_STEPS = 50
+MIN_STEPS, MAX_STEPS = 2, 50
 MAX_SEED = 2**31 - 1
 
 NUM_EXAMPLE_IMAGES = 8
@@ -45,7 +45,7 @@ class Choice:
         content: Concepts whose content code is taken.
         mask: Concepts whose mask code is taken.
         sampler: One of `SAMPLERS`.
-        steps: Steps of the sampler, 1 to `MAX_STEPS`.
+        steps: Steps of the sampler, `MIN_STEPS` to `MAX_STEPS`.
         keep_noise: Start from each image's own noise, which keeps what its codes do not hold, instead of the seed's.
         seed: Of the noise, 0 to `MAX_SEED`.
 
@@ -63,8 +63,8 @@ class Choice:
     def __post_init__(self):
         if self.sampler not in SAMPLERS:
             raise FDAEError(f"there is no sampler {self.sampler!r}: choose from {', '.join(SAMPLERS)}")
-        if not 1 <= self.steps <= MAX_STEPS:
-            raise FDAEError(f"steps must be from 1 to {MAX_STEPS}, not {self.steps}")
+        if not MIN_STEPS <= self.steps <= MAX_STEPS:
+            raise FDAEError(f"steps must be from {MIN_STEPS} to {MAX_STEPS}, not {self.steps}")
         if not 0 <= self.seed <= MAX_SEED:
             raise FDAEError(f"the seed must be from 0 to {MAX_SEED}, not {self.seed}")
 
