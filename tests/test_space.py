@@ -111,8 +111,8 @@ def test_what_was_done_is_said_in_words():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 0}, "steps must be from 1 to 50"),
-        ({"steps": 10_000}, "steps must be from 1 to 50"),
+        ({"steps": 0}, "steps must be from 2 to 50"),
+        ({"steps": 10_000}, "steps must be from 2 to 50"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**40}, "seed"),
         ({"sampler": "Langevin"}, "no sampler 'Langevin'"),

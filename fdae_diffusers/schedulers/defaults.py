@@ -4,7 +4,6 @@ from diffusers import EDMDPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from ..errors import FDAEError
-from .edm_heun import EDMHeunScheduler
 
 
 def default_scheduler() -> EDMDPMSolverMultistepScheduler:
@@ -27,9 +26,9 @@ def choose_num_inference_steps(scheduler: SchedulerMixin, num_inference_steps: i
     """
     if num_inference_steps is None:
         return 10 if isinstance(scheduler, EDMDPMSolverMultistepScheduler) else 40
-    # A single exponential level of the stock samplers is sigma_min, where the starting noise is not.
-    exponential = scheduler.config.get("sigma_schedule") == "exponential"
-    fewest = 2 if exponential and not isinstance(scheduler, EDMHeunScheduler) else 1
+    # The stock samplers' single exponential level is sigma_min, where the starting noise is not.
+    stock = type(scheduler).__module__.startswith("diffusers.")
+    fewest = 2 if stock and scheduler.config.get("sigma_schedule") == "exponential" else 1
     if num_inference_steps < fewest:
         raise FDAEError(f"num_inference_steps must be at least {fewest}, got {num_inference_steps}")
     return num_inference_steps
