@@ -27,7 +27,8 @@ def load_pipeline(model: str, device: str | None = None, variant: str | None = N
     except (OSError, ValueError, HTTPError) as error:
         raise FDAEError(f"cannot load the model {model!r}: {first_line(error)}") from error
     try:
-        return pipeline.to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return pipeline.to(device or accelerator or "cpu")
     except (RuntimeError, AssertionError) as error:  # torch's for an unknown, and for an absent device
         raise FDAEError(f"cannot use the device {device!r}: {first_line(error)}") from error
 
