@@ -15,6 +15,7 @@ class RunInterrupted(KeyboardInterrupt):
 
     def __init__(self, signal_number: int, message: str):
         super().__init__(message)
+        self.signal_number = signal_number
         self.exit_status = 128 + signal_number
 
 

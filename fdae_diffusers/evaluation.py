@@ -1,22 +1,22 @@
 """Score a model on a disentanglement benchmark: encode every image once, compute the metrics, write `metrics.json`."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from .data import get_benchmark, load_benchmark
 from .encoding import encode_dataset
-from .errors import FDAEError
-from .files import whole_file
+from .errors import FDAEError, first_line
+from .files import output_file, whole_file
 from .loading import load_pipeline
 from .metrics import evaluate_codes
 from .metrics.evaluation import METRICS
 from .metrics.representation import NUM_BINS, describe
 from .metrics.sampling import FactorGrid
-from .models import CMFNet
 from .training.model_card import IMPORTANCE_FILE, METRICS_FILE, TRAINING_FILE, write_model_card
 from .visualization import importance_figure
 
@@ -53,6 +53,9 @@ class EvaluationSettings:
             raise FDAEError(f"unknown metrics {', '.join(unknown)}: choose from {', '.join(METRICS)}")
         if self.num_train < NUM_BINS:
             raise FDAEError(f"num_train must be at least {NUM_BINS}, the number of clusters, not {self.num_train}")
+        for name in ("num_test", "num_train_votes", "num_eval_votes", "batch_size"):
+            if getattr(self, name) < 1:
+                raise FDAEError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
 @dataclass
@@ -74,23 +77,27 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     Raises:
         FDAEError: If the model or the data set cannot be loaded, or the metrics cannot score them.
     """
-    output = Path(config.output or (Path(config.model) if Path(config.model).is_dir() else Path()) / METRICS_FILE)
+    output = output_file(config.output, config.model, METRICS_FILE)
     encoder = load_pipeline(config.model, config.device, config.variant).encoder
     images, factors = load_benchmark(config.dataset, config.dataset_path, encoder.config.sample_size)
-    _check_scorable(config, encoder, factors)
+    num_concepts = encoder.config.num_concepts
+    with _told_clearly(config):  # before images are encoded
+        FactorGrid(factors, len(images))
+        describe(config.protocol, 2 * num_concepts if num_concepts > 1 else 1, encoder.config.content_dim)
     codes = encode_dataset(encoder, images, config.batch_size, config.num_workers, config.cache_dir)
-    scores = evaluate_codes(
-        codes,
-        factors,
-        protocol=config.protocol,
-        seed=config.seed,
-        metrics=config.metrics,
-        num_train=config.num_train,
-        num_test=config.num_test,
-        num_train_votes=config.num_train_votes,
-        num_eval_votes=config.num_eval_votes,
-        n_jobs=config.n_jobs,
-    )
+    with _told_clearly(config):
+        scores = evaluate_codes(
+            codes,
+            factors,
+            protocol=config.protocol,
+            seed=config.seed,
+            metrics=config.metrics,
+            num_train=config.num_train,
+            num_test=config.num_test,
+            num_train_votes=config.num_train_votes,
+            num_eval_votes=config.num_eval_votes,
+            n_jobs=config.n_jobs,
+        )
     result = {"model": config.model, "variant": config.variant, "dataset": config.dataset, **scores}
     print_table(result)
     with whole_file(output) as unfinished:
@@ -101,7 +108,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     picture.unlink(missing_ok=True)  # of the evaluation before
     if "dci" in scores:
         names = get_benchmark(config.dataset).factor_names
-        figure = importance_figure(scores["dci"]["importance"], names, encoder.config.num_concepts)
+        figure = importance_figure(scores["dci"]["importance"], names, num_concepts)
         with whole_file(picture) as unfinished:
             figure.save(unfinished)
     if own and (output.parent / TRAINING_FILE).exists():
@@ -109,14 +116,13 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     return result
 
 
-def _check_scorable(config: EvaluationConfig, encoder: CMFNet, factors: np.ndarray) -> None:
-    """Raise FDAEError, before images are encoded, for what the metrics would refuse after."""
-    num_concepts = encoder.config.num_concepts
+@contextmanager
+def _told_clearly(config: EvaluationConfig) -> Iterator[None]:
+    """Tell what the metrics refuse in one line."""
     try:
-        FactorGrid(factors, len(factors))
-        describe(config.protocol, 2 * num_concepts if num_concepts > 1 else 1, encoder.config.content_dim)
+        yield
     except ValueError as error:
-        raise FDAEError(f"cannot score {config.model} on {config.dataset}: {error}") from error
+        raise FDAEError(f"cannot score {config.model} on {config.dataset}: {first_line(error)}") from error
 
 
 def print_table(result: dict[str, Any]) -> None:

@@ -23,6 +23,18 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def output_file(output: str | None, model: str, name: str) -> Path:
+    """Where a script writes what it finds out about a model: as told, else to a local model's folder, else here.
+
+    Raises:
+        FDAEError: If that is a folder.
+    """
+    path = Path(output) if output else (Path(model) if Path(model).is_dir() else Path()) / name
+    if path.is_dir():
+        raise FDAEError(f"the output {path} is a folder: name a file in it")
+    return path
+
+
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
     """Give a folder to fill, which takes its name only when it is complete; after an error nothing is left of it.
@@ -32,17 +44,18 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
     Raises:
         FDAEError: If there is something by that name already, other than an empty folder.
+        OSError: If that cannot be replaced, as a disk's own folder, or the new one cannot be made beside it.
     """
-    path = Path(path).absolute()
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise FDAEError(f"{path} exists already: delete it, or choose another name")
+    path = Path(path).resolve()  # what a link points to is filled, beside which there is room
+    if path.exists():
+        if not path.is_dir() or any(path.iterdir()):
+            raise FDAEError(f"{path} exists already: delete it, or choose another name")
+        path.rmdir()
     unfinished = path.with_name(f"{path.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
-        if path.exists():
-            path.rmdir()
         os.replace(unfinished, path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -17,6 +17,7 @@ from fdae_diffusers.data import (
     ImageDataset,
     Shapes3DRenderer,
     find_image_column,
+    load_benchmark,
     load_image_dataset,
     load_image_stream,
 )
@@ -257,3 +258,20 @@ def test_one_source_must_be_named():
 def test_unknown_way_with_bad_images():
     with pytest.raises(ValueError, match="ignore"):
         ImageDataset(load_image_dataset(RENDERED_SHAPES3D, size=8), size=8, on_bad_image="ignore")
+
+
+@pytest.mark.parametrize("settings", [{"split": "train[:80%]"}, {"split": "test"}, {"dataset_config_name": "small"}])
+def test_parts_of_rendered_images_are_refused_and_not_all_of_them(settings):
+    with pytest.raises(FDAEError, match="shapes3d-rendered has the split train alone"):
+        load_image_dataset(RENDERED_SHAPES3D, size=8, **settings)
+
+
+@pytest.mark.parametrize("names", [(RENDERED_SHAPES3D, "data/mine"), ("shapes3d", RENDERED_SHAPES3D)])
+def test_rendered_images_are_not_taken_for_others(names):
+    with pytest.raises(FDAEError, match="shapes3d-rendered is a benchmark of its own"):
+        load_benchmark(*names)
+
+
+def test_no_images_are_refused():
+    with pytest.raises(FDAEError, match="max_samples must be at least 1, not -1"):
+        load_image_dataset(RENDERED_SHAPES3D, size=8, max_samples=-1)

@@ -38,10 +38,17 @@ def test_what_cannot_be_scored_is_refused_before_images_are_encoded(score, monke
         score(micro_pipeline(num_concepts=19))
     with pytest.raises(FDAEError, match="num_train must be at least 20"):
         score(num_train=19)
+    with pytest.raises(FDAEError, match="num_eval_votes must be at least 1"):
+        score(num_eval_votes=0)
     load = evaluation.load_benchmark
-    monkeypatch.setattr(evaluation, "load_benchmark", lambda *args: (None, load(*args)[1][:-1]))
+    monkeypatch.setattr(evaluation, "load_benchmark", lambda *args: (range(63), load(*args)[1][:-1]))
     with pytest.raises(FDAEError, match="no full grid: 1 combinations missing"):
         score()
+
+
+def test_what_metrics_refuse_is_told_in_one_line(score):
+    with pytest.raises(FDAEError, match=r"^cannot score .* on shapes3d: factors .* same value everywhere"):
+        score(metrics=["sap"], num_test=1)
 
 
 def test_unknown_benchmark_is_told_the_names_there_are(score):

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.files import new_folder
+from fdae_diffusers.files import new_folder, output_file
 
 
 def write_half(path):
@@ -38,3 +40,20 @@ def test_existing_files_are_not_overwritten(tmp_path):
         with pytest.raises(FDAEError, match="exists already"):
             new_folder(tmp_path / name).__enter__()
     assert [file.name for file in tmp_path.rglob("*")] == ["model", "mine"]
+
+
+def test_folder_behind_a_link_is_filled(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    with new_folder(tmp_path / "link") as folder:
+        (folder / "whole").write_text("")
+    assert (tmp_path / "link").is_symlink()
+    assert [file.name for file in (tmp_path / "disk").iterdir()] == ["whole"]
+
+
+def test_output_goes_as_told_else_to_a_local_model_else_here(tmp_path):
+    assert output_file("a/b.json", str(tmp_path), "scores.json") == Path("a/b.json")
+    assert output_file(None, str(tmp_path), "scores.json") == tmp_path / "scores.json"
+    assert output_file(None, "org/name", "scores.json") == Path("scores.json")
+    with pytest.raises(FDAEError, match="is a folder: name a file in it"):
+        output_file(str(tmp_path), "org/name", "scores.json")

@@ -56,6 +56,17 @@ def test_scores_stand_in_the_card_and_in_its_metadata(run):
     assert "protocol fdae" in results["mig"].metric_name
 
 
+@pytest.mark.parametrize(("data_on_hub", "listed"), [(True, ["org/shapes"]), (False, None)])
+def test_data_on_the_hub_are_listed_and_local_ones_are_not(run, data_on_hub, listed):
+    record = (run / "training.json").read_text()
+    changed = json.loads(record)
+    assert changed["data_on_hub"] is False
+    changed["config"]["dataset_name"], changed["data_on_hub"] = "org/shapes", data_on_hub
+    (run / "training.json").write_text(json.dumps(changed))
+    assert ModelCard.load(write_model_card(run)).data.datasets == listed
+    (run / "training.json").write_text(record)
+
+
 def test_card_says_which_variant_was_scored(run):
     for variant, says in ((None, "On shapes3d-rendered, protocol `fdae`"), ("ema", "variant `ema`, protocol `fdae`")):
         (run / "metrics.json").write_text(json.dumps({**SCORES, "variant": variant}))
@@ -97,6 +108,7 @@ def test_push_creates_the_repository_and_uploads_one_commit(run, monkeypatch):
 
     def upload_folder(self, **options):
         calls.append(("upload", options["repo_id"], "checkpoint-3" in options["allow_patterns"]))
+        assert options["delete_patterns"] == options["allow_patterns"]  # nothing stays of the model before
 
     monkeypatch.setattr(HfApi, "create_repo", create_repo)
     monkeypatch.setattr(HfApi, "upload_folder", upload_folder)

@@ -1,6 +1,7 @@
 """Studies and the two scripts that run them, on a benchmark of 64 images."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 from conftest import MICRO_ENCODER, MICRO_UNET
 
 from fdae_diffusers import FDAEPipeline
-from fdae_diffusers.errors import FDAEError
+from fdae_diffusers.errors import FDAEError, RunInterrupted
 from fdae_diffusers.training import study, trainer
 from fdae_diffusers.training.checkpoints import save_checkpoint
+from fdae_diffusers.training.faults import GO_ON
 from fdae_diffusers.training.study_table import DCI, MIG, mean_and_std, summarize
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -198,3 +200,31 @@ def test_concepts_are_chosen_by_self_mig(benchmark, tmp_path):
     for changes in ({"candidates": [1]}, {"metrics": ["mig"]}):
         with pytest.raises(FDAEError):
             select_concepts.SelectionConfig(**settings | changes)
+
+
+def test_benchmark_is_looked_for_before_training(ablate, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "train", None)
+    with pytest.raises(FDAEError, match="cars3d is not on the Hub"):
+        ablate(dataset="cars3d", dataset_path=None)
+    assert not (tmp_path / "study").exists()  # so that other settings are welcome
+
+
+def test_study_tells_how_it_goes_on(ablate, monkeypatch):
+    def interrupted(config):
+        raise RunInterrupted(signal.SIGTERM, "go on with --resume_from_checkpoint latest")
+
+    def failed(config):
+        raise FDAEError(f"the disk is full; make room, and {GO_ON}")
+
+    monkeypatch.setattr(study, "train", interrupted)
+    with pytest.raises(RunInterrupted, match="the same command goes on") as error:
+        ablate()
+    assert error.value.exit_status == 143
+    monkeypatch.setattr(study, "train", failed)
+    with pytest.raises(FDAEError, match=r"make room, and go on with the same command$"):
+        ablate()
+
+
+def test_baseline_is_not_compared_with_itself(ablate):
+    with pytest.raises(FDAEError, match="num_concepts=1 is the row baseline"):
+        ablate(num_concepts=1)

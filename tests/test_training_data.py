@@ -136,3 +136,8 @@ def test_resuming_with_images_in_memory_equals_uninterrupted_run(tmp_path):
 def test_streams_are_not_kept_in_memory(tmp_path):
     with pytest.raises(FDAEError, match="streaming or cache_images"):
         config_for(tmp_path, streaming=True, cache_images=True)
+
+
+def test_first_images_of_a_stream_are_not_shared_by_workers(tmp_path, parquet):
+    with pytest.raises(FDAEError, match="leave max_train_samples out"):
+        train(streaming_config(tmp_path, parquet, max_train_samples=20, dataloader_num_workers=2))

@@ -244,13 +244,30 @@ def test_pipeline_shares_the_weights_in_training_and_leaves_random_numbers_alone
 )
 def test_micro_batches_are_refused_where_their_gradients_would_be_wrong(tmp_path, engine, mixed_precision, message):
     accelerator = SimpleNamespace(
-        distributed_type=DistributedType(engine), num_processes=1, mixed_precision=mixed_precision
+        distributed_type=DistributedType(engine),
+        num_processes=1,
+        mixed_precision=mixed_precision,
+        device=torch.device("cuda"),
     )
     config = config_for(tmp_path, micro_batch_size=4)
     with pytest.raises(FDAEError, match=message):
         _check_engine(accelerator, config)
     accelerator.distributed_type, accelerator.mixed_precision = DistributedType.MULTI_GPU, "bf16"
     _check_engine(accelerator, config)
+
+
+def test_what_accelerate_would_leave_out_silently_is_refused(tmp_path):
+    accelerator = SimpleNamespace(
+        distributed_type=DistributedType.NO,
+        num_processes=1,
+        mixed_precision="fp16",
+        device=torch.device("cpu"),
+        log_with=[],  # what is installed of what was asked for
+    )
+    with pytest.raises(FDAEError, match="mixed_precision=fp16 needs a GPU"):
+        _check_engine(accelerator, config_for(tmp_path))
+    with pytest.raises(FDAEError, match="report_to=mlflow needs a package"):
+        _check_engine(accelerator, config_for(tmp_path, report_to="mlflow"))
 
 
 @pytest.mark.parametrize(

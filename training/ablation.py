@@ -40,6 +40,8 @@ class AblationConfig(StudyConfig):
         super().__post_init__()
         if unknown := sorted(set(self.rows) - set(ROWS)):
             raise FDAEError(f"unknown rows {', '.join(unknown)}: choose from {', '.join(ROWS)}")
+        if self.encoder.get("num_concepts") == 1:
+            raise FDAEError("num_concepts=1 is the row baseline: give the N of the others")
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ Prints a table and writes `swaps.json`. See `fdae_diffusers.swap_evaluation` for
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from tqdm.auto import tqdm
 
 from fdae_diffusers.arguments import parse_config, run_script
 from fdae_diffusers.data.shapes3d_reader import Shapes3DReader
-from fdae_diffusers.files import whole_file
+from fdae_diffusers.files import output_file, whole_file
 from fdae_diffusers.loading import load_pipeline
 from fdae_diffusers.schedulers import choose_num_inference_steps
 from fdae_diffusers.swap_evaluation import FACTORS, Pairs, find_edits, reader_accuracy, score_edit
@@ -49,7 +48,7 @@ def evaluate(config: SwapsConfig) -> dict[str, Any]:
     Raises:
         FDAEError: If the model cannot be loaded or has a single concept.
     """
-    output = Path(config.output or (Path(config.model) if Path(config.model).is_dir() else Path()) / SWAPS_FILE)
+    output = output_file(config.output, config.model, SWAPS_FILE)
     pipeline = load_pipeline(config.model, config.device)
     pipeline.set_progress_bar_config(disable=True)
     steps = choose_num_inference_steps(pipeline.scheduler, config.num_inference_steps)

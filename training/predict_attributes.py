@@ -8,7 +8,6 @@ The accuracies are printed beside what guessing reaches and written to `attribut
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -19,7 +18,7 @@ from fdae_diffusers.arguments import parse_config, run_script
 from fdae_diffusers.data import ImageDataset, load_image_dataset
 from fdae_diffusers.encoding import encode_dataset
 from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.files import whole_file
+from fdae_diffusers.files import output_file, whole_file
 from fdae_diffusers.loading import load_pipeline
 from fdae_diffusers.metrics import attribute_accuracy
 from fdae_diffusers.training.results import ATTRIBUTES_FILE
@@ -74,7 +73,7 @@ def predict(config: AttributeConfig) -> dict[str, Any]:
     Raises:
         FDAEError: If the model or the data set cannot be loaded, or an attribute cannot be predicted.
     """
-    output = Path(config.output or (Path(config.model) if Path(config.model).is_dir() else Path()) / ATTRIBUTES_FILE)
+    output = output_file(config.output, config.model, ATTRIBUTES_FILE)
     encoder = load_pipeline(config.model, config.device).encoder
     dataset, is_test = load_splits(config, encoder.config.sample_size)
     names = config.attributes or label_columns(dataset.features)

@@ -44,7 +44,11 @@ def load_image_dataset(
     Raises:
         FDAEError: with one line that says what is wrong and what to do.
     """
+    if max_samples is not None and max_samples < 1:
+        raise FDAEError(f"max_samples must be at least 1, not {max_samples}")
     if dataset_name == RENDERED_SHAPES3D and train_data_dir is None:
+        if split != "train" or dataset_config_name is not None:
+            raise FDAEError(f"{RENDERED_SHAPES3D} has the split train alone, whole, and no configurations")
         dataset = rendered_shapes3d(size)
     else:
         dataset = load_from_source(
@@ -204,6 +208,8 @@ def load_benchmark(
         FDAEError: if there is no such benchmark, or its data set cannot be loaded.
     """
     benchmark = get_benchmark(name)
+    if path is not None and RENDERED_SHAPES3D in (name, path):
+        raise FDAEError(f"{RENDERED_SHAPES3D} is a benchmark of its own, built in: name it without dataset_path")
     source = RENDERED_SHAPES3D if name == RENDERED_SHAPES3D else path or benchmark.hub_id
     if source is None:
         raise FDAEError(

@@ -40,6 +40,11 @@ def load_images(config: TrainingConfig, size: int, accelerator: Accelerator) -> 
         "max_samples": config.max_train_samples,
     }
     if config.streaming:
+        if config.max_train_samples is not None and accelerator.num_processes * config.dataloader_num_workers > 1:
+            raise FDAEError(
+                "several processes or workers share a stream by its files, not its first images: "
+                "leave max_train_samples out, or use one process without dataloader_num_workers"
+            )
         return ImageStream(
             load_image_stream(**source),
             size,

@@ -52,6 +52,10 @@ def _check_engine(accelerator: Accelerator, config: TrainingConfig) -> None:
     for engine, variable in (("FSDP", "ACCELERATE_USE_FSDP"), ("DEEPSPEED", "ACCELERATE_USE_DEEPSPEED")):
         if os.environ.get(variable, "false").lower() == "true" and accelerator.distributed_type.value != engine:
             raise FDAEError(f"{engine} was asked for, but needs several GPUs: choose another accelerate configuration")
+    if config.report_to != "none" and not accelerator.log_with:  # accelerate leaves it out without a word
+        raise FDAEError(f"report_to={config.report_to} needs a package that is missing: install it, or take none")
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":  # and this
+        raise FDAEError("mixed_precision=fp16 needs a GPU: use bf16 or no")
     if config.use_ema and accelerator.distributed_type == DistributedType.DEEPSPEED:
         raise FDAEError("use_ema does not work with DeepSpeed, which keeps the weights to itself: use DDP or FSDP")
     if config.micro_batch_size is not None:

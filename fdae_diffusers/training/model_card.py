@@ -46,7 +46,7 @@ def write_model_card(folder: str | Path) -> Path:
     model_id = training["model_id"] or folder.resolve().name
     table = _table(scores) if scores else []
     card = ModelCard.from_template(
-        _card_data(model_id.split("/")[-1], config, scores, table),
+        _card_data(model_id.split("/")[-1], training, scores, table),
         template_path=str(Path(__file__).with_name("model_card.md")),
         model_id=model_id,
         model_name=model_id.split("/")[-1],
@@ -70,7 +70,7 @@ def write_model_card(folder: str | Path) -> Path:
 
 
 def _card_data(
-    model_name: str, config: dict[str, Any], scores: dict[str, Any] | None, table: list[tuple[str, float]]
+    model_name: str, training: dict[str, Any], scores: dict[str, Any] | None, table: list[tuple[str, float]]
 ) -> ModelCardData:
     results = [
         EvalResult(
@@ -85,13 +85,12 @@ def _card_data(
         for name, value in table
         if scores is not None
     ]
-    on_hub = config["dataset_name"] if config["dataset_name"] != RENDERED_SHAPES3D else None
     return ModelCardData(
-        license=config["license"],
+        license=training["config"]["license"],
         library_name="diffusers",
         pipeline_tag="image-to-image",
         tags=["fdae", "disentanglement", "diffusion-autoencoder", "fdae_diffusers"],
-        datasets=[on_hub] if on_hub and not Path(on_hub).exists() else None,
+        datasets=[training["config"]["dataset_name"]] if training.get("data_on_hub") else None,
         model_name=model_name,
         eval_results=results or None,
     )

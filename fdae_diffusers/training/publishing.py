@@ -63,6 +63,7 @@ def publish(folder: str | Path, model_id: str, dry_run_dir: str | Path | None = 
             folder_path=folder,
             commit_message="Upload a Factorized Diffusion Autoencoder",
             allow_patterns=UPLOADED,
+            delete_patterns=UPLOADED,  # what the model before had and this one has not
         )
     except (HTTPError, OSError, ValueError) as error:
         raise FDAEError(

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from ..basis import BASIS_FILE
+from ..data import RENDERED_SHAPES3D
 from ..files import whole_file
 from ..pipeline_fdae import FDAEPipeline
 from .checkpoints import UNFINISHED
@@ -73,6 +74,7 @@ def write_record(
     record: dict[str, Any] = {
         "model_id": model_id,
         "config": asdict(config),
+        "data_on_hub": config.dataset_name not in (None, RENDERED_SHAPES3D) and not Path(config.dataset_name).exists(),
         "sample_size": pipeline.encoder.config.sample_size,
         "num_concepts": pipeline.encoder.config.num_concepts,
         "parameters": sum(parameter.numel() for network in networks for parameter in network.parameters()),

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import FDAEError
+from ..data import load_benchmark
+from ..errors import FDAEError, RunInterrupted
 from ..evaluation import EvaluationConfig, EvaluationSettings, evaluate
 from ..files import whole_file
 from .checkpoints import list_checkpoints
 from .config import FREE_ON_RESUME, TrainingConfig
 from .ema import VARIANT
+from .faults import GO_ON
 from .model_card import TRAINING_FILE
 from .trainer import train
 
@@ -98,8 +100,9 @@ def run_study(config: StudyConfig, variants: Sequence[Variant], after_run: Calla
         after_run: Called with the study's folder after every run, also after those left out.
 
     Raises:
-        FDAEError: If the folder holds another study, or a training or an evaluation fails.
+        FDAEError: If the benchmark cannot be loaded, the folder holds another study, or a run fails.
     """
+    load_benchmark(config.dataset, config.dataset_path, max_samples=1)  # before hours of training, not after
     folder = open_study(config)
     for seed in config.seeds:
         for variant in variants:
@@ -122,7 +125,12 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
 def _run(config: StudyConfig, variant: Variant, seed: int, run_dir: Path) -> dict[str, Any]:
     """Do what is missing of a run and return its record."""
     if not (run_dir / TRAINING_FILE).exists():
-        train(_training_config(config, variant, seed, run_dir))
+        try:
+            train(_training_config(config, variant, seed, run_dir))
+        except RunInterrupted as stop:
+            raise RunInterrupted(stop.signal_number, "stopped; the same command goes on") from None
+        except FDAEError as error:  # which would tell a training by itself how to go on
+            raise FDAEError(str(error).replace(GO_ON, "go on with the same command")) from error
     training = json.loads((run_dir / TRAINING_FILE).read_text())
     start = time.process_time()
     weights = VARIANT if config.use_ema else None
