@@ -9,6 +9,7 @@ from pathlib import Path
 from .arguments import parse_config, run_script
 from .basis import BASIS_FILE, CodeBasis
 from .data import ImageDataset, load_image_dataset
+from .errors import FDAEError
 from .loading import load_pipeline
 from .training.figures import make_edit_figures, make_figures, pick_images, save_figures
 
@@ -24,6 +25,10 @@ class DemoConfig:
     num_images: int = field(default=5, metadata={"help": "Pictures along each side of the grid."})
     num_inference_steps: int | None = field(default=None, metadata={"help": "Steps of the sampler."})
     seed: int = field(default=0, metadata={"help": "Seed of the choice of pictures."})
+
+    def __post_init__(self):
+        if self.num_images < 1:
+            raise FDAEError(f"num_images must be at least 1, not {self.num_images}")
 
 
 def main() -> None:

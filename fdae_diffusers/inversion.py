@@ -12,6 +12,7 @@ inverse, and moves the sample by no more than the little noise of that level. D 
 or the way up would not be the way down.
 """
 
+import inspect
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -40,9 +41,11 @@ def invert_sampler(
     Raises:
         FDAEError: If the scheduler adds new noise on its way, which nothing can invert.
     """
-    config = scheduler.config
-    if config.get("s_churn", 0) > 0:
-        raise FDAEError("a scheduler with s_churn > 0 draws new noise at its steps and cannot be inverted")
+    # `from_config` keeps what other classes were set to, and does not act on it.
+    followed = inspect.signature(type(scheduler).__init__).parameters
+    config = {name: value for name, value in scheduler.config.items() if name in followed}
+    if config.get("s_churn", 0) > 0 or config.get("algorithm_type", "").startswith("sde"):
+        raise FDAEError("a scheduler that draws new noise at its steps (s_churn > 0, an sde) cannot be inverted")
     scheduler.set_timesteps(num_inference_steps)
     levels = scheduler.sigmas[scheduler.sigmas > 0].unique().to(sample.device)  # ascending, each once
 
@@ -50,7 +53,7 @@ def invert_sampler(
         output = network(scheduler.precondition_inputs(x, sigma), scheduler.precondition_noise(sigma))
         denoised = scheduler.precondition_outputs(x, output, sigma)
         if config.get("clip_sample", False):
-            denoised = denoised.clamp(-config.clip_sample_range, config.clip_sample_range)
+            denoised = denoised.clamp(-config["clip_sample_range"], config["clip_sample_range"])
         return (x - denoised) / sigma
 
     for sigma, sigma_next in pairwise(levels):

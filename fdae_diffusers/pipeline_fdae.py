@@ -15,6 +15,7 @@ from diffusers import DiffusionPipeline, EDMEulerScheduler
 from diffusers.utils.torch_utils import randn_tensor
 
 from .codes import Concepts, FDAECodes
+from .errors import FDAEError
 from .hub import explain_loading_error
 from .image_processing import ImageInput, to_output, to_pixel_values
 from .inversion import invert_sampler
@@ -220,9 +221,11 @@ class FDAEPipeline(DiffusionPipeline):
         """
         codes = self.encode(source)
         if keep_noise:
+            if "latents" in kwargs:
+                raise FDAEError("give latents or keep_noise, which finds them")
             kwargs["latents"] = self.invert(source, codes, num_inference_steps)
         swapped = codes.swap(self.encode(target), content=content, mask=mask)
-        return self(codes=swapped, num_inference_steps=num_inference_steps, **kwargs).images
+        return self(codes=swapped, num_inference_steps=num_inference_steps, **kwargs)[0]
 
     @torch.no_grad()
     def swap_grid(
@@ -273,13 +276,15 @@ class FDAEPipeline(DiffusionPipeline):
 
     def _condition(self, codes: FDAECodes) -> tuple[FDAECodes, torch.Tensor, torch.Tensor]:
         """Codes where the encoder is, their masks (B, N, H, W) and their condition map (B, d_F, H, W)."""
+        if not len(codes):
+            raise FDAEError("no image given: the codes are empty")
         codes = codes.to(self._execution_device, self.encoder.dtype)
         masks = self.encoder.decode_masks(codes)
         return codes, masks, self.encoder.condition_map(codes.content, masks)
 
     def _run_unet(self, sample: torch.Tensor, timestep: torch.Tensor, condition_map: torch.Tensor) -> torch.Tensor:
         """Output F (B, 3, H, W) in float32, as samplers work: with sigma up to 80, half precision would show."""
-        return self.unet(sample.to(self.unet.dtype), timestep, condition_map).sample.float()
+        return self.unet(sample.to(self.unet.dtype), timestep, condition_map.to(self.unet.dtype)).sample.float()
 
     def _starting_noise(self, batch_size: int, generator: Generators, latents: torch.Tensor | None) -> torch.Tensor:
         """Standard normal noise (B, C, H, W) in float32, drawn or checked."""

@@ -44,6 +44,7 @@ def test_one_concept_may_be_a_number_of_any_kind():
         assert torch.equal(a.swap(b, content=concept).content, a.swap(b, content=[2]).content)
     assert torch.equal(a.swap(b, mask=np.array([0, 3])).mask, a.swap(b, mask=[0, 3]).mask)
     assert torch.equal(a[np.int64(1)].content, a[1].content)
+    assert torch.equal(a[torch.tensor(1)].content, a[1].content)
 
 
 def test_indexing_and_joining_are_inverse():

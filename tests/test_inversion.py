@@ -5,6 +5,7 @@ import torch
 from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler
 
 from fdae_diffusers import EDMHeunScheduler
+from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.inversion import invert_sampler
 
 
@@ -75,3 +76,19 @@ def test_bright_images_are_inverted_with_their_own_codes(pipeline, images):
     bright = (images[:2] + 1) / 2  # none of their pixel values is negative
     expected = pipeline.invert(bright, pipeline.encode(bright), num_inference_steps=3)
     torch.testing.assert_close(pipeline.invert(bright, num_inference_steps=3), expected)
+
+
+@pytest.mark.parametrize("scheduler_class", [EDMEulerScheduler, EDMDPMSolverMultistepScheduler])
+def test_settings_of_another_sampler_do_not_count(pipeline, images, tmp_path, scheduler_class):
+    EDMHeunScheduler(s_churn=10, clip_sample_range=0.1).save_pretrained(tmp_path)
+    plain = scheduler_class.from_config(EDMHeunScheduler().config)
+    latents = []
+    for pipeline.scheduler in (plain, scheduler_class.from_config(EDMHeunScheduler.load_config(tmp_path))):
+        latents.append(pipeline.invert(images[:1], num_inference_steps=5))
+    torch.testing.assert_close(*latents)
+
+
+def test_stochastic_solvers_are_refused(pipeline, images):
+    pipeline.scheduler = EDMDPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++")
+    with pytest.raises(FDAEError, match="new noise at its steps"):
+        pipeline.invert(images)

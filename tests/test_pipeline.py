@@ -267,3 +267,19 @@ def test_wrong_calls_say_what_to_do(pipeline, images):
 def test_networks_of_different_models_are_refused(pipeline):
     with pytest.raises(ValueError, match="condition_channels is 4 and 8"):
         FDAEPipeline(pipeline.unet, micro_pipeline(condition_channels=8).encoder, EDMHeunScheduler())
+
+
+def test_one_network_may_be_in_half_precision(pipeline, images):
+    expected = pipeline(images, num_inference_steps=2, generator=seeded(), output_type="pt").images
+    pipeline.unet.to(torch.bfloat16)
+    output = pipeline(images, num_inference_steps=2, generator=seeded(), output_type="pt").images
+    assert (output - expected).abs().mean() < 0.02
+
+
+def test_swap_gives_images_as_asked_and_refuses_noise_given_twice(pipeline, images):
+    options = {"content": 1, "num_inference_steps": 2, "output_type": "pt", "return_dict": False}
+    assert pipeline.swap(images[:1], images[1:2], **options).shape == (1, 3, 16, 16)
+    with pytest.raises(FDAEError, match="latents or keep_noise"):
+        pipeline.swap(images[:1], images[1:2], keep_noise=True, latents=torch.zeros(1, 3, 16, 16), **options)
+    with pytest.raises(FDAEError, match="no image given"):
+        pipeline(codes=pipeline.encode(images)[0:0])

@@ -100,7 +100,7 @@ def read_upload(path: str, size: int) -> Image.Image:
 
 def example_images(size: int) -> list[Image.Image]:
     """The pictures of the folder `examples` beside the app if there is one, else rendered Shapes3D."""
-    if (files := sorted((HERE / "examples").glob("*"))) and len(files) > 1:
+    if (files := sorted((HERE / "examples").glob("[!.]*"))) and len(files) > 1:
         return [read_image(file, size) for file in files]
     rows = np.random.default_rng(0).choice(480_000, NUM_EXAMPLE_IMAGES, replace=False)
     return [Image.fromarray(image) for image in Shapes3DRenderer(size).render(rows)]
