@@ -47,8 +47,9 @@ class FDAECodes:
 
     def __getitem__(self, index: int | slice | Sequence[int] | torch.Tensor) -> "FDAECodes":
         """Codes of some images of the batch; an integer keeps a batch of one."""
-        scalar = isinstance(index, torch.Tensor) and index.ndim == 0 and index.dtype != torch.bool
-        if scalar or isinstance(index, int | np.integer):
+        if isinstance(index, torch.Tensor) and index.ndim == 0 and index.dtype != torch.bool:
+            index = int(index)
+        if isinstance(index, int | np.integer):
             index = [int(index)]
         return self._map(lambda codes: codes[index])
 
