@@ -55,6 +55,14 @@ def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None,
     return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)[0]
 
 
+def check_at_least_one(config: Any, names: Iterable[str]) -> None:
+    """Raise FDAEError for the first of a dataclass's numbers that is below one; None is none."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise FDAEError(f"{name} must be at least 1, not {value}")
+
+
 def run_script(main: Callable[[], Any]) -> None:
     """Run a script's main function; a user's mistake ends it with one line and exit status 2, not a traceback."""
     try:

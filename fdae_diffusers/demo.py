@@ -6,10 +6,9 @@ python -m fdae_diffusers.demo --model model_cards/fdae-shapes3d-rendered-32
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .arguments import parse_config, run_script
+from .arguments import check_at_least_one, parse_config, run_script
 from .basis import BASIS_FILE, CodeBasis
 from .data import ImageDataset, load_image_dataset
-from .errors import FDAEError
 from .loading import load_pipeline
 from .training.figures import make_edit_figures, make_figures, pick_images, save_figures
 
@@ -27,8 +26,7 @@ class DemoConfig:
     seed: int = field(default=0, metadata={"help": "Seed of the choice of pictures."})
 
     def __post_init__(self):
-        if self.num_images < 1:
-            raise FDAEError(f"num_images must be at least 1, not {self.num_images}")
+        check_at_least_one(self, ["num_images"])
 
 
 def main() -> None:

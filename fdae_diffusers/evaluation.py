@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .arguments import check_at_least_one
 from .data import get_benchmark, load_benchmark
 from .encoding import encode_dataset
 from .errors import FDAEError, first_line
@@ -53,9 +54,7 @@ class EvaluationSettings:
             raise FDAEError(f"unknown metrics {', '.join(unknown)}: choose from {', '.join(METRICS)}")
         if self.num_train < NUM_BINS:
             raise FDAEError(f"num_train must be at least {NUM_BINS}, the number of clusters, not {self.num_train}")
-        for name in ("num_test", "num_train_votes", "num_eval_votes", "batch_size"):
-            if getattr(self, name) < 1:
-                raise FDAEError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_at_least_one(self, ("num_test", "num_train_votes", "num_eval_votes", "batch_size"))
 
 
 @dataclass

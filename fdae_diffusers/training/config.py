@@ -3,7 +3,7 @@
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from ..arguments import JSONMapping
+from ..arguments import JSONMapping, check_at_least_one
 from ..errors import FDAEError
 from ..schedulers import choose_num_inference_steps, default_scheduler
 
@@ -148,10 +148,7 @@ class TrainingConfig:
             raise FDAEError("name the data: either dataset_name or train_data_dir")
         if self.streaming and self.cache_images:
             raise FDAEError("give streaming or cache_images: a stream is not kept in memory")
-        for name in AT_LEAST_ONE:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise FDAEError(f"{name} must be at least 1, not {value}")
+        check_at_least_one(self, AT_LEAST_ONE)
         choose_num_inference_steps(default_scheduler(), self.num_inference_steps)  # the sampler's own bounds
         for name in ("learning_rate", "p_std"):
             if getattr(self, name) <= 0:

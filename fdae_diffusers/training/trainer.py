@@ -94,6 +94,7 @@ class Trainer:
         self.objective, self.optimizer, self.lr_scheduler, self.loader = self.accelerator.prepare(
             objective, optimizer, lr_scheduler, loader
         )
+        self.stream = self.loader if isinstance(self.loader, StreamLoader) else None
         self.average = (
             ModelAverage(self.accelerator.unwrap_model(self.objective), config.ema_decay) if config.use_ema else None
         )
@@ -103,7 +104,7 @@ class Trainer:
         self.shown = pick_images(self.images, config.num_validation_images)
         self.step = 0
         if resume_from:
-            load_checkpoint(self.accelerator, resume_from, self.average, self._stream())
+            load_checkpoint(self.accelerator, resume_from, self.average, self.stream)
             self.step = checkpoint_step(resume_from)
 
     def run(self) -> Path:
@@ -168,8 +169,8 @@ class Trainer:
     def _batches(self, start: int) -> Iterator[dict[str, torch.Tensor]]:
         """Batches without end from number ``start`` on; an epoch's order depends on the seed and its number alone."""
         with one_line_errors():
-            if isinstance(self.loader, StreamLoader):  # which knows where it is
-                yield from self.loader
+            if self.stream is not None:  # which knows where it is
+                yield from self.stream
             first_epoch, skip = divmod(start, len(self.loader))
             for epoch in itertools.count(first_epoch):
                 self.loader.set_epoch(epoch)
@@ -180,15 +181,12 @@ class Trainer:
         """Where the networks are to be looked at: the averaged weights, if there are any."""
         return self.average.applied() if self.average is not None else nullcontext()
 
-    def _stream(self) -> StreamLoader | None:
-        return self.loader if isinstance(self.loader, StreamLoader) else None
-
     def _pipeline(self) -> FDAEPipeline | None:
         return gathered_pipeline(self.accelerator, self.objective)
 
     def _save_checkpoint(self) -> None:
         check_weights(self.accelerator, self.objective, self.step)
-        save_checkpoint(self.accelerator, self.config, self.step, self.average, self._stream())
+        save_checkpoint(self.accelerator, self.config, self.step, self.average, self.stream)
 
     def _save_samples(self) -> None:
         with self._best_weights():
