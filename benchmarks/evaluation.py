@@ -14,11 +14,11 @@ import time
 import torch
 
 from fdae_diffusers.data import RENDERED_SHAPES3D
-from fdae_diffusers.encoding import encode_dataset
-from fdae_diffusers.evaluation import load_benchmark
-from fdae_diffusers.loading import load_pipeline
-from fdae_diffusers.memory import keep_freed_memory
+from fdae_diffusers.evaluation.disentanglement import load_benchmark
+from fdae_diffusers.evaluation.encode import encode_dataset
+from fdae_diffusers.hub.loading import load_pipeline
 from fdae_diffusers.metrics import factor_vae_score, mig
+from fdae_diffusers.utils.memory import keep_freed_memory
 
 NUM_VOTES = 15_000
 NUM_DRAWN = 10_000 + 5_000 + 10_000 + 10_000  # DCI, FactorVAE variances, MIG

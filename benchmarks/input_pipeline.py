@@ -24,7 +24,6 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from fdae_diffusers.arguments import parse_config, run_script
 from fdae_diffusers.data import (
     RENDERED_SHAPES3D,
     CachedImages,
@@ -34,6 +33,7 @@ from fdae_diffusers.data import (
     load_image_stream,
 )
 from fdae_diffusers.errors import FDAEError
+from fdae_diffusers.utils.arguments import parse_config, run_script
 
 BASELINE = "PIL loop (baseline)"
 NUM_SHARDS = 4

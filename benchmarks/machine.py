@@ -21,8 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from training_step import SCALES
 
 from fdae_diffusers import EDMHeunScheduler, FDAEObjective
-from fdae_diffusers.memory import keep_freed_memory
-from fdae_diffusers.presets import build_models
+from fdae_diffusers.models.presets import build_models
+from fdae_diffusers.utils.memory import keep_freed_memory
 
 # The one kind of attention that torch does not count by itself.
 CPU_ATTENTION = {

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from fdae_diffusers import EDMHeunScheduler, FDAEPipeline
 from fdae_diffusers.data import Shapes3DRenderer
-from fdae_diffusers.loading import load_pipeline
+from fdae_diffusers.hub.loading import load_pipeline
 
 STEPS = {"Heun": (3, 4, 5, 6, 8, 10, 12, 16, 20, 40), "other": (5, 6, 8, 10, 12, 16, 20, 30, 40, 79)}
 SAMPLERS = {

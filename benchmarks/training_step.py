@@ -21,8 +21,8 @@ import torch
 from baseline import make_literal
 
 from fdae_diffusers import EDMHeunScheduler, FDAEObjective
-from fdae_diffusers.memory import enable_selective_checkpointing, keep_freed_memory
-from fdae_diffusers.presets import build_models
+from fdae_diffusers.models.presets import build_models
+from fdae_diffusers.utils.memory import enable_selective_checkpointing, keep_freed_memory
 
 # name -> (preset, U-Net arguments, batch size)
 SCALES = {

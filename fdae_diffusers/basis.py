@@ -20,9 +20,8 @@ from sklearn.decomposition import PCA
 
 from .codes import FDAECodes
 from .errors import FDAEError, first_line
-from .files import whole_file
-from .hub import explain_loading_error
-from .loading import check_folder
+from .utils.files import whole_file
+from .utils.hub import check_folder, explain_loading_error
 
 BASIS_FILE = "code_basis.safetensors"
 

@@ -15,8 +15,8 @@ from torch import distributed, nn
 
 from .codes import FDAECodes
 from .losses import Reduction, content_decorrelation_loss, mask_entropy_loss, reconstruction_loss
-from .memory import in_micro_batches
 from .models import CMFNet, FDAEUNet2DModel
+from .utils.memory import in_micro_batches
 
 
 class FDAEObjectiveOutput(NamedTuple):

@@ -16,13 +16,13 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from .codes import Concepts, FDAECodes
 from .errors import FDAEError
-from .hub import explain_loading_error
 from .image_processing import ImageInput, to_output, to_pixel_values
-from .inversion import invert_sampler
 from .models import CMFNet, FDAEUNet2DModel
 from .models.compatibility import check_networks
 from .pipeline_output import FDAEPipelineOutput, Images
 from .schedulers.defaults import choose_num_inference_steps
+from .schedulers.inversion import invert_sampler
+from .utils.hub import explain_loading_error
 
 Generators = torch.Generator | list[torch.Generator] | None
 

@@ -1,62 +1,19 @@
 import itertools
-from pathlib import Path
 
 import datasets
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+from helpers.models import micro_pipeline
 
-from fdae_diffusers import CMFNet, EDMHeunScheduler, FDAEPipeline, FDAEUNet2DModel
+from fdae_diffusers import FDAEPipeline
 from fdae_diffusers.data import get_benchmark
-
-# Real images and reference outputs that are not part of the repository; tests that need them are skipped without.
-SHARED = Path(__file__).parents[2] / "shared"
-
-MICRO_UNET = {
-    "sample_size": 16,
-    "condition_channels": 4,
-    "block_out_channels": [8, 8],
-    "down_block_types": ["ResnetDownsampleBlock2D", "AttnDownBlock2D"],
-    "up_block_types": ["AttnUpBlock2D", "ResnetUpsampleBlock2D"],
-    "layers_per_block": 1,
-    "attention_head_dim": 4,
-    "norm_num_groups": 4,
-    "dropout": 0.0,
-}
-MICRO_ENCODER = {
-    "sample_size": 16,
-    "num_concepts": 3,
-    "content_dim": 6,
-    "mask_dim": 6,
-    "condition_channels": 4,
-    "backbone": {
-        "model_type": "resnet",
-        "layer_type": "basic",
-        "embedding_size": 8,
-        "hidden_sizes": [8, 8],
-        "depths": [1, 1],
-    },
-    "mask_decoder_channels": [8, 8, 8],
-    "mask_decoder_size": 8,
-    "norm_num_groups": 4,
-}
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
-
-
-def micro_pipeline(seed: int = 0, **encoder_overrides) -> FDAEPipeline:
-    """A pipeline of a few thousand parameters, random but not zero anywhere, in evaluation mode."""
-    torch.manual_seed(seed)
-    unet, encoder = FDAEUNet2DModel(**MICRO_UNET), CMFNet(**{**MICRO_ENCODER, **encoder_overrides})
-    for parameter in unet.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    pipeline = FDAEPipeline(unet.eval(), encoder.eval(), EDMHeunScheduler())
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
 
 
 @pytest.fixture
@@ -80,3 +37,13 @@ def benchmark(tmp_path_factory):
 def images() -> torch.Tensor:
     """Five random images in [0, 1] of the micro pipeline's size."""
     return torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for i in range(10):
+        PIL.Image.fromarray(generator.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder

@@ -1,18 +1,18 @@
 import sys
-from pathlib import Path
 
 import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from conftest import micro_pipeline
-from fake_hub import FakeHub
+from helpers.fake_hub import FakeHub
+from helpers.models import micro_pipeline
+from helpers.paths import TRAINING
 
 from fdae_diffusers import FDAECodes
 from fdae_diffusers.basis import BASIS_FILE, CodeBasis
 from fdae_diffusers.errors import FDAEError
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(TRAINING))
 
 import fit_basis
 

@@ -2,7 +2,7 @@ import weakref
 
 import pytest
 import torch
-from conftest import MICRO_ENCODER, MICRO_UNET, micro_pipeline
+from helpers.models import MICRO_ENCODER, MICRO_UNET, micro_pipeline
 
 from fdae_diffusers import CMFNet, EDMHeunScheduler, FDAEObjective, FDAEUNet2DModel
 

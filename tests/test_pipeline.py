@@ -5,8 +5,8 @@ import PIL.Image
 import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
-from conftest import micro_pipeline
 from diffusers import DiffusionPipeline, EDMDPMSolverMultistepScheduler, EDMEulerScheduler
+from helpers.models import micro_pipeline
 
 from fdae_diffusers import CMFNet, EDMHeunScheduler, FDAEPipeline, FDAEUNet2DModel
 from fdae_diffusers.errors import FDAEError

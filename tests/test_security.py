@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from image_files import encode, picture, write_parquet
-from test_training import config_for
+from helpers.image_files import encode, picture, write_parquet
+from helpers.training import config_for
 
 from fdae_diffusers import FDAEPipeline
-from fdae_diffusers.arguments import parse_config
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.training import TrainingConfig, train
+from fdae_diffusers.utils.arguments import parse_config
 
 TOKEN = "hf_aTokenThatNobodyMaySee0123456789"
 

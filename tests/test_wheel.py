@@ -3,11 +3,11 @@ import subprocess
 import sys
 import zipfile
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pytest
+from helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fdae_diffusers"
 NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "outputs", "model_cards")
 

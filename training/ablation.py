@@ -12,10 +12,10 @@ interruption; several with different `--rows` or `--seeds` can share the work in
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fdae_diffusers.arguments import parse_config, run_script
 from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.training.study import StudyConfig, Variant, run_study
-from fdae_diffusers.training.study_table import DCI, FACTOR_VAE, MIG, write_table
+from fdae_diffusers.studies.study import StudyConfig, Variant, run_study
+from fdae_diffusers.studies.table import DCI, FACTOR_VAE, MIG, write_table
+from fdae_diffusers.utils.arguments import parse_config, run_script
 
 _NO_CD, _NO_ME = {"content_decorrelation_weight": 0.0}, {"mask_entropy_weight": 0.0}
 ROWS = {

@@ -18,11 +18,11 @@ from datasets.arrow_writer import ParquetWriter
 from huggingface_hub import DatasetCard, DatasetCardData
 from tqdm import tqdm
 
-from fdae_diffusers.arguments import parse_config, run_script
 from fdae_diffusers.data import Benchmark, get_benchmark
-from fdae_diffusers.data.originals import read_originals
+from fdae_diffusers.data.convert import read_originals
 from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.files import new_folder
+from fdae_diffusers.utils.arguments import parse_config, run_script
+from fdae_diffusers.utils.files import new_folder
 
 ROWS_PER_SHARD = 20_000  # up to 200 MB at 64x64
 ROWS_PER_GROUP = 1000  # what is read to get at one row, and held in memory to write it

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fdae_diffusers.arguments import parse_config, run_script
-from fdae_diffusers.conversion import convert_official_checkpoint
+from fdae_diffusers.conversion.checkpoint import convert_official_checkpoint
 from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.files import new_folder
+from fdae_diffusers.utils.arguments import parse_config, run_script
+from fdae_diffusers.utils.files import new_folder
 
 
 @dataclass

@@ -7,8 +7,8 @@ Every image of the benchmark is encoded once. The scores are printed as a table 
 and how much each code tells about each factor is drawn in `importance.png`.
 """
 
-from fdae_diffusers.arguments import parse_config, run_script
-from fdae_diffusers.evaluation import EvaluationConfig, evaluate
+from fdae_diffusers.evaluation.disentanglement import EvaluationConfig, evaluate
+from fdae_diffusers.utils.arguments import parse_config, run_script
 
 
 def main() -> None:

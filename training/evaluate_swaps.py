@@ -3,7 +3,7 @@
 
     python training/evaluate_swaps.py --model outputs/quickstart --num_pairs 200 --seed 0
 
-Prints a table and writes `swaps.json`. See `fdae_diffusers.swap_evaluation` for what is measured.
+Prints a table and writes `swaps.json`. See `fdae_diffusers.evaluation.swaps` for what is measured.
 """
 
 import json
@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from fdae_diffusers.arguments import parse_config, run_script
-from fdae_diffusers.data.shapes3d_reader import Shapes3DReader
-from fdae_diffusers.files import output_file, whole_file
-from fdae_diffusers.loading import load_pipeline
+from fdae_diffusers.data.shapes3d_factors import Shapes3DReader
+from fdae_diffusers.evaluation.swaps import FACTORS, Pairs, find_edits, reader_accuracy, score_edit
+from fdae_diffusers.hub.loading import load_pipeline
 from fdae_diffusers.schedulers import choose_num_inference_steps
-from fdae_diffusers.swap_evaluation import FACTORS, Pairs, find_edits, reader_accuracy, score_edit
 from fdae_diffusers.training.results import SWAPS_FILE
+from fdae_diffusers.utils.arguments import parse_config, run_script
+from fdae_diffusers.utils.files import output_file, whole_file
 
 
 @dataclass

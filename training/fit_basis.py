@@ -9,11 +9,11 @@ The result, `code_basis.safetensors`, is what `fdae_diffusers.basis.CodeBasis.fr
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fdae_diffusers.arguments import parse_config, run_script
 from fdae_diffusers.basis import CodeBasis
 from fdae_diffusers.data import BENCHMARKS, RENDERED_SHAPES3D, ImageDataset, load_benchmark, load_image_dataset
-from fdae_diffusers.encoding import encode_dataset, unpack_codes
-from fdae_diffusers.loading import load_pipeline
+from fdae_diffusers.evaluation.encode import encode_dataset, unpack_codes
+from fdae_diffusers.hub.loading import load_pipeline
+from fdae_diffusers.utils.arguments import parse_config, run_script
 
 
 @dataclass

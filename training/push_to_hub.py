@@ -8,11 +8,11 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fdae_diffusers.arguments import parse_config, run_script
 from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.files import whole_file
-from fdae_diffusers.training.model_card import TRAINING_FILE, write_model_card
-from fdae_diffusers.training.publishing import prepare_repository, publish
+from fdae_diffusers.hub.card import TRAINING_FILE, write_model_card
+from fdae_diffusers.hub.publish import prepare_repository, publish
+from fdae_diffusers.utils.arguments import parse_config, run_script
+from fdae_diffusers.utils.files import whole_file
 
 
 @dataclass

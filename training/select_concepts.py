@@ -15,11 +15,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from fdae_diffusers.arguments import parse_config, run_script
 from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.files import whole_file
-from fdae_diffusers.training.study import StudyConfig, Variant, run_study
-from fdae_diffusers.training.study_table import DCI, FACTOR_VAE, MIG, SELF_MIG, write_table
+from fdae_diffusers.studies.study import StudyConfig, Variant, run_study
+from fdae_diffusers.studies.table import DCI, FACTOR_VAE, MIG, SELF_MIG, write_table
+from fdae_diffusers.utils.arguments import parse_config, run_script
+from fdae_diffusers.utils.files import whole_file
 
 VARIANTS = {n: Variant(f"concepts-{n:02d}", f"N = {n}", {"num_concepts": n}) for n in range(2, 19)}
 

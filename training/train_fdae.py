@@ -8,8 +8,8 @@ Every flag is a field of `fdae_diffusers.training.TrainingConfig`; flags overrid
 
 from accelerate import PartialState
 
-from fdae_diffusers.arguments import parse_config, run_script
 from fdae_diffusers.training import TrainingConfig, train
+from fdae_diffusers.utils.arguments import parse_config, run_script
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from .benchmarks import BENCHMARKS, RENDERED_SHAPES3D, Benchmark, get_benchmark
 from .cache import CachedImages
 from .images import ImageDataset, find_image_column, load_benchmark, load_image_dataset
-from .shapes3d import Shapes3DRenderer, rendered_shapes3d
+from .shapes3d_renderer import Shapes3DRenderer, rendered_shapes3d
 from .streaming import ImageStream, load_image_stream
 
 __all__ = [

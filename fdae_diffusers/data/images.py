@@ -13,7 +13,7 @@ from ..errors import FDAEError, first_line
 from ..image_processing import pixels_to_values
 from .benchmarks import RENDERED_SHAPES3D, get_benchmark
 from .reading import ImageReader, OnBadImage
-from .shapes3d import rendered_shapes3d
+from .shapes3d_renderer import rendered_shapes3d
 
 
 def load_image_dataset(

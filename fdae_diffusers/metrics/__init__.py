@@ -3,14 +3,14 @@
 from .attributes import attribute_accuracy
 from .beta_vae import beta_vae_score
 from .dci import dci
-from .evaluation import evaluate_codes
+from .factor_grid import FactorGrid
 from .factor_vae import factor_vae_score
 from .irs import irs
 from .mask_quality import mask_quality
 from .mig import mig, self_mig
 from .modularity import modularity_explicitness
-from .sampling import FactorGrid
 from .sap import sap
+from .suite import evaluate_codes
 
 __all__ = [
     "FactorGrid",

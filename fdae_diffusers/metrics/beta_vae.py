@@ -8,8 +8,8 @@ import numpy as np
 from numpy.random import RandomState
 from sklearn.linear_model import LogisticRegression
 
+from .factor_grid import FactorGrid
 from .representation import CodeReducer, Protocol, as_codes
-from .sampling import FactorGrid
 
 
 def beta_vae_score(

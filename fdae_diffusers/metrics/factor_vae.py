@@ -9,8 +9,8 @@ import numpy as np
 from numpy.random import RandomState
 from sklearn.utils import gen_batches
 
+from .factor_grid import FactorGrid
 from .representation import CodeReducer, Protocol, as_codes, varying_dims
-from .sampling import FactorGrid
 
 VALUES_AT_ONCE = 4_000_000  # of float64 in one block of batches
 

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..codes import FDAECodes
 from ..errors import FDAEError
-from .backbone import ImageBackbone
+from .image_encoder import ImageBackbone
 from .mask_decoder import MaskDecoder, MaskDecoderNorm
 
 
@@ -52,7 +52,7 @@ class CMFNet(ModelMixin, ConfigMixin):
         content_dim: Size d_c of a content code.
         mask_dim: Size d_m of a mask code.
         condition_channels: Channels d_F of the condition map.
-        backbone: Image encoder E, see :class:`~fdae_diffusers.models.backbone.ImageBackbone`.
+        backbone: Image encoder E, see :class:`~fdae_diffusers.models.image_encoder.ImageBackbone`.
         mask_decoder_channels: Widths of D_M, see :class:`~fdae_diffusers.models.mask_decoder.MaskDecoder`.
         mask_decoder_size: Height and width D_M works up to, ``sample_size`` by default.
         mask_decoder_norm: ``"released"`` (as the published weights) or ``"paper"``.

@@ -3,9 +3,9 @@
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from ..arguments import JSONMapping, check_at_least_one
 from ..errors import FDAEError
 from ..schedulers import choose_num_inference_steps, default_scheduler
+from ..utils.arguments import JSONMapping, check_at_least_one
 
 
 def _setting(default: Any, help: str) -> Any:

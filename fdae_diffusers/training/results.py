@@ -13,13 +13,13 @@ from accelerate import Accelerator
 
 from ..basis import BASIS_FILE
 from ..data import RENDERED_SHAPES3D
-from ..files import whole_file
+from ..hub.card import IMPORTANCE_FILE, METRICS_FILE, TRAINING_FILE
 from ..pipeline_fdae import FDAEPipeline
+from ..utils.files import whole_file
 from .checkpoints import UNFINISHED
 from .config import TrainingConfig
 from .ema import VARIANT
 from .faults import whole_or_error
-from .model_card import IMPORTANCE_FILE, METRICS_FILE, TRAINING_FILE
 
 ATTRIBUTES_FILE = "attributes.json"
 SWAPS_FILE = "swaps.json"

@@ -17,23 +17,23 @@ from tqdm.auto import tqdm
 
 from ..data.reading import one_line_errors
 from ..errors import FDAEError, RunInterrupted
-from ..memory import enable_selective_checkpointing, keep_freed_memory
+from ..hub.card import write_model_card
+from ..hub.publish import prepare_repository, publish
+from ..models.presets import build_models
 from ..objective import FDAEObjective
 from ..pipeline_fdae import FDAEPipeline
-from ..presets import build_models
 from ..schedulers import default_scheduler
+from ..utils.memory import enable_selective_checkpointing, keep_freed_memory
+from ..visualization.samples import Figures, make_figures, pick_images, save_figures
 from .batches import StreamLoader, load_images, log_skipped, make_loader
 from .checkpoints import checkpoint_step, delete_unfinished, find_checkpoint, load_checkpoint, save_checkpoint
 from .config import TrainingConfig
 from .distributed import gathered_pipeline, make_accelerator, synchronize_batch_norm
 from .ema import VARIANT, ModelAverage
 from .faults import check_weights, explained_faults
-from .figures import Figures, make_figures, pick_images, save_figures
-from .interruption import Interruption
 from .meter import LossMeter
-from .model_card import write_model_card
-from .publishing import prepare_repository, publish
 from .results import save_pipeline, write_record
+from .stop_signal import Interruption
 
 
 def train(config: TrainingConfig) -> Path:

@@ -17,10 +17,10 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 import fdae_diffusers
-from fdae_diffusers.arguments import parse_config, run_script
 from fdae_diffusers.errors import FDAEError, first_line
-from fdae_diffusers.files import new_folder
-from fdae_diffusers.hub import explain_loading_error
+from fdae_diffusers.utils.arguments import parse_config, run_script
+from fdae_diffusers.utils.files import new_folder
+from fdae_diffusers.utils.hub import explain_loading_error
 
 sys.path.insert(0, str(Path(__file__).parent))
 

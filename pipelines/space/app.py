@@ -35,9 +35,9 @@ from swapping import (
 )
 
 from fdae_diffusers import FDAEPipeline
-from fdae_diffusers.arguments import run_script
 from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.loading import load_pipeline
+from fdae_diffusers.hub.loading import load_pipeline
+from fdae_diffusers.utils.arguments import run_script
 
 # These keep a crowd from taking the app down, with the limits on pixels and steps in swapping.py.
 MAX_WAITING = 30

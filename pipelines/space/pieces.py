@@ -7,7 +7,7 @@ import io
 import matplotlib as mpl
 from PIL import Image
 
-from fdae_diffusers.visualization import concept_colors
+from fdae_diffusers.visualization.figures import concept_colors
 
 CSS = """
 .gradio-container { max-width: 1180px !important; margin: auto !important; }

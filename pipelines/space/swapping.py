@@ -14,9 +14,9 @@ from PIL import Image
 from fdae_diffusers import EDMHeunScheduler, FDAECodes, FDAEPipeline
 from fdae_diffusers.data import Shapes3DRenderer
 from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.image_files import read_image
+from fdae_diffusers.image_processing import read_image
 from fdae_diffusers.schedulers import choose_num_inference_steps, default_scheduler
-from fdae_diffusers.visualization import concept_colors, swap_grid_figure
+from fdae_diffusers.visualization.figures import concept_colors, swap_grid_figure
 
 HERE = Path(__file__).parent
 MODEL_FOLDER = "model_cards/fdae-shapes3d-rendered-32"

@@ -1,0 +1,1 @@
+"""A model's folder and the Hugging Face Hub: load it, describe it in a card, upload it."""

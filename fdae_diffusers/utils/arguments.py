@@ -1,0 +1,101 @@
+"""Command lines from dataclasses: one dataclass gives the flags, the YAML keys and the help of a script."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, get_type_hints
+
+import yaml
+from transformers import HfArgumentParser
+
+from ..errors import FDAEError, RunInterrupted
+
+ConfigT = TypeVar("ConfigT")
+
+
+class JSONMapping(dict[str, Any]):
+    """A mapping that may be given as JSON, as it must be on a command line."""
+
+    def __init__(self, value: str | Mapping[str, Any] | Iterable[tuple[str, Any]] = ()):
+        super().__init__(json.loads(value) if isinstance(value, str) else value)
+
+
+class Parser(HfArgumentParser):
+    """Reports a wrong flag as one line instead of the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing and exiting."""
+        raise FDAEError(f"{message} (--help lists the flags)")
+
+
+def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None, **parser_options: Any) -> ConfigT:
+    """Fill a dataclass from ``--config FILE.yaml`` and flags; flags override the file.
+
+    Args:
+        config_class: The dataclass; its fields are the flags and the keys of the file.
+        argv: The arguments, those of the process by default.
+        parser_options: Of `argparse.ArgumentParser`: what its help says.
+
+    Raises:
+        FDAEError: If the file cannot be read, or a key, flag or value is unknown.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = Parser(config_class, allow_abbrev=False, **parser_options)
+    parser.add_argument("--config", help="YAML file with values for the flags below; flags override it")
+    config_parser = Parser(add_help=False, allow_abbrev=False)
+    config_parser.add_argument("--config")
+    known, _ = config_parser.parse_known_args(argv)
+    if known.config is not None:
+        # As flags ahead of the real ones, the file's values go through the same types and checks, and are overridden.
+        argv = _yaml_as_flags(Path(known.config), get_type_hints(config_class)) + argv
+    _, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.error(f"unknown flag {unknown[0]}")
+    return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)[0]
+
+
+def check_at_least_one(config: Any, names: Iterable[str]) -> None:
+    """Raise FDAEError for the first of a dataclass's numbers that is below one; None is none."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise FDAEError(f"{name} must be at least 1, not {value}")
+
+
+def run_script(main: Callable[[], Any]) -> None:
+    """Run a script's main function; a user's mistake ends it with one line and exit status 2, not a traceback."""
+    try:
+        main()
+    except (FDAEError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RunInterrupted as interruption:
+        print(interruption, file=sys.stderr)
+        sys.exit(interruption.exit_status)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _yaml_as_flags(path: Path, keys: dict[str, Any]) -> list[str]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise FDAEError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise FDAEError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise FDAEError(f"{path} must map names of flags to values")
+    flags: list[str] = []
+    for key, value in values.items():
+        if key not in keys:
+            raise FDAEError(f"{path} has an unknown key {key!r} (--help lists the flags)")
+        if value is False and keys[key] is not bool:
+            value = "no"  # which YAML reads as False
+        if isinstance(value, list):
+            flags += [f"--{key}", *map(str, value)]
+        elif value is not None:
+            # One token, so that a negative number is no flag.
+            flags.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
+    return flags

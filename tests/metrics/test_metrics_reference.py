@@ -1,0 +1,77 @@
+"""Parity with the released code on a stored table, and with an independent implementation on scalar codes."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers.paths import FIXTURES, SHARED
+
+from fdae_diffusers.metrics import dci, evaluate_codes, factor_vae_score, mig, sap
+
+TABLE = SHARED / "parity" / "metrics_table.npz"
+DISENT = json.loads((FIXTURES / "metrics" / "disent_scalar.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def table():
+    if not TABLE.exists():
+        pytest.skip(f"the table computed by the released code is not at {TABLE}")
+    return dict(np.load(TABLE))
+
+
+@pytest.fixture(scope="module")
+def scores(table):
+    sizes = table["factor_sizes"]
+    codes = table["codes"].reshape(-1, 12, 80)  # float16, six content and six mask codes
+    grid = np.stack(np.unravel_index(np.arange(len(codes)), sizes), axis=1)
+    counts = {"num_train": 1_000, "num_test": 500, "num_train_votes": 1_000, "num_eval_votes": 500}
+    return evaluate_codes(codes, grid, metrics=("dci", "factor_vae", "mig"), **counts, progress=False)
+
+
+def test_mig_equals_released_code(table, scores):
+    assert scores["mig"]["mig"] == pytest.approx(table["mig_discrete_mig"], abs=1e-6)
+    np.testing.assert_allclose(scores["mig"]["mutual_information"], table["mig_mutual_info"], atol=1e-6)
+    np.testing.assert_allclose(scores["mig"]["entropy"], table["mig_entropy"], atol=1e-6)
+
+
+def test_factor_vae_votes_equal_released_code(table, scores):
+    assert scores["factor_vae"]["train_accuracy"] == pytest.approx(table["factor_vae_train_accuracy"], abs=1e-6)
+    assert scores["factor_vae"]["eval_accuracy"] == pytest.approx(table["factor_vae_eval_accuracy"], abs=1e-6)
+    np.testing.assert_array_equal(scores["factor_vae"]["train_votes"], table["factor_vae_train_votes"])
+    np.testing.assert_array_equal(scores["factor_vae"]["eval_votes"], table["factor_vae_test_votes"])
+
+
+def test_dci_equals_released_code_but_for_ties_between_splits(table, scores):
+    for name in ("disentanglement", "completeness", "informativeness_train", "informativeness_test"):
+        assert scores["dci"][name] == pytest.approx(table[f"dci_{name}"], abs=1e-3)
+    np.testing.assert_allclose(scores["dci"]["importance"], table["dci_importance"], atol=5e-3)
+
+
+SIZES = (4, 3, 5)
+MIXING = np.array([[1, 0, 0.3, 0, 0, 0.5], [0, 1, 0, 0.8, 0, 0.5], [0, 0, 1, 0.2, 0, 0.5]])
+
+
+def scalar_sample(num, random_state):
+    """The arrays behind the fixture: (num, 6) noisy mixtures of three factors."""
+    factors = np.stack([random_state.randint(size, size=num) for size in SIZES], axis=1)
+    return factors @ MIXING + 0.25 * random_state.randn(num, 6), factors
+
+
+def test_scalar_protocol_equals_disent():
+    random_state = np.random.RandomState(0)
+    train, test = scalar_sample(600, random_state), scalar_sample(300, random_state)
+    assert mig(*train, protocol="scalar")["mig"] == pytest.approx(DISENT["mig"], abs=1e-6)
+    assert sap(*train, *test, protocol="scalar")["sap"] == pytest.approx(DISENT["sap"], abs=1e-6)
+    scores = dci(*train, *test, protocol="scalar")
+    for name, expected in DISENT["dci"].items():  # disent leaves ties between splits to an unseeded generator
+        assert scores[name] == pytest.approx(expected, abs=5e-3)
+
+
+def test_scalar_factor_vae_equals_disent():
+    grid = np.stack(np.unravel_index(np.arange(60), SIZES), axis=1)
+    codes = grid @ MIXING + 0.25 * np.random.RandomState(1).randn(60, 6)
+    scores = factor_vae_score(
+        codes, grid, protocol="scalar", num_variance=400, num_train=500, num_eval=300, batch_size=8
+    )
+    for name, expected in DISENT["factor_vae"].items():
+        assert scores[name] == pytest.approx(expected, abs=1e-6)

@@ -1,0 +1,231 @@
+"""Studies and the two scripts that run them, on a benchmark of 64 images."""
+
+import json
+import signal
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+from helpers.models import MICRO_ENCODER, MICRO_UNET
+from helpers.paths import TRAINING
+
+from fdae_diffusers import FDAEPipeline
+from fdae_diffusers.errors import FDAEError, RunInterrupted
+from fdae_diffusers.studies import study
+from fdae_diffusers.studies.table import DCI, MIG, mean_and_std, summarize
+from fdae_diffusers.training import trainer
+from fdae_diffusers.training.checkpoints import save_checkpoint
+from fdae_diffusers.training.faults import GO_ON
+
+sys.path.insert(0, str(TRAINING))
+
+import ablation
+import select_concepts
+
+
+def settings_for(benchmark, output_dir, **settings):
+    return {
+        "preset": "tiny-32",
+        "unet": MICRO_UNET,
+        "encoder": MICRO_ENCODER,
+        "dataset_name": benchmark,
+        "output_dir": str(output_dir),
+        "max_train_steps": 4,
+        "checkpointing_steps": 2,
+        "train_batch_size": 8,
+        "num_validation_images": 2,
+        "num_inference_steps": 2,
+        "report_to": "none",
+        "seeds": [0],
+        "dataset": "shapes3d",
+        "dataset_path": benchmark,
+        "protocol": "fast",
+        "metrics": ["mig", "self_mig"],
+        "num_train": 64,
+        "num_test": 32,
+        "num_train_votes": 20,
+        "num_eval_votes": 10,
+        **settings,
+    }
+
+
+@pytest.fixture
+def ablate(benchmark, tmp_path):
+    def ablate(**settings):
+        ablation.ablate(ablation.AblationConfig(**settings_for(benchmark, tmp_path / "study", **settings)))
+        return json.loads((tmp_path / "study" / "ablation.json").read_text())
+
+    return ablate
+
+
+def test_rows_differ_in_concepts_and_weights_alone(ablate, tmp_path):
+    runs = {run["variant"]: run["training"]["config"] for run in ablate()["runs"]}
+    expected = {"baseline": (1, 2.5e-5, 1e-4), "cmfnet": (3, 0, 0), "cd": (3, 2.5e-5, 0), "me": (3, 0, 1e-4)}
+    expected["full"] = (3, 2.5e-5, 1e-4)
+    changed = ("content_decorrelation_weight", "mask_entropy_weight", "output_dir", "num_concepts", "encoder")
+    for name, config in runs.items():
+        weights = config["content_decorrelation_weight"], config["mask_entropy_weight"]
+        assert (config["encoder"]["num_concepts"], *weights) == expected.pop(name)
+        assert all(config[key] == runs["full"][key] for key in config if key not in changed)
+    assert not expected
+    assert FDAEPipeline.from_pretrained(tmp_path / "study" / "baseline-seed0").encoder.config.num_concepts == 1
+    assert not list((tmp_path / "study").glob("*/checkpoint-*"))
+
+
+def test_two_invocations_give_one_table(ablate, tmp_path):
+    ablate(rows=["full"], seeds=[1])
+    result = ablate(rows=["baseline", "full"], seeds=[0])
+    assert [(row["title"], row["seeds"]) for row in result["rows"]] == [
+        (ablation.ROWS["baseline"].title, [0]),
+        (ablation.ROWS["full"].title, [0, 1]),
+    ]
+    scores = [run["scores"]["mig"]["mig"] for run in result["runs"] if run["variant"] == "full"]
+    assert result["rows"][1]["MIG"] == [pytest.approx(np.mean(scores)), pytest.approx(np.std(scores, ddof=1))]
+    lines = (tmp_path / "study" / "ablation.md").read_text().splitlines()
+    assert lines[0].startswith("| | MIG | CPU-minutes of training")
+    assert f"{np.mean(scores):.3f} ± {np.std(scores, ddof=1):.3f}" in lines[3]
+
+
+@pytest.mark.parametrize("row", ["baseline", "full"])
+def test_runs_hold_scores_and_a_figure_of_the_importance(ablate, tmp_path, row):
+    record = ablate(rows=[row], metrics=["dci"])["runs"][0]
+    folder = tmp_path / "study" / f"{row}-seed0"
+    scores = json.loads((folder / "metrics.json").read_text())["dci"]
+    assert record["scores"]["dci"] == {name: value for name, value in scores.items() if name != "importance"}
+    PIL.Image.open(folder / "importance.png").verify()
+    assert "](importance.png)" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("use_ema", "variant"), [(True, "ema"), (False, None)])
+def test_averaged_weights_are_scored_where_there_are_any(ablate, tmp_path, use_ema, variant):
+    ablate(rows=["full"], use_ema=use_ema)
+    assert json.loads((tmp_path / "study" / "full-seed0" / "metrics.json").read_text())["variant"] == variant
+
+
+def test_complete_runs_are_not_repeated(ablate, monkeypatch):
+    before = ablate(rows=["full"])
+    monkeypatch.setattr(study, "train", None)
+    assert ablate(rows=["full"]) == before
+
+
+def test_interrupted_study_goes_on_and_ends_the_same(ablate, tmp_path, monkeypatch):
+    whole = ablate(rows=["full"])["runs"][0]["scores"]
+    (tmp_path / "study").rename(tmp_path / "whole")
+
+    def save_and_stop(*args):
+        save_checkpoint(*args)
+        raise KeyboardInterrupt
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    for owner, name, replacement in ((trainer, "save_checkpoint", save_and_stop), (study, "evaluate", stop)):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, replacement)
+            with pytest.raises(KeyboardInterrupt):
+                ablate(rows=["full"])
+    monkeypatch.setattr(study, "train", None)  # what is left is the evaluation
+    result = ablate(rows=["full"])
+    assert result["runs"][0]["training"]["first_step"] == 2
+    assert result["rows"][0]["training_cpu_minutes"] is None  # not known
+    assert result["runs"][0]["scores"] == whole
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_train_steps": 5}, "max_train_steps=4"),
+        ({"learning_rate": 1.0}, "learning_rate=0.0001"),
+        ({"num_train": 65}, "num_train=64"),
+        ({"protocol": "fdae"}, "protocol='fast'"),
+    ],
+)
+def test_runs_with_other_settings_are_refused(ablate, benchmark, tmp_path, changes, message):
+    study.open_study(study.StudyConfig(**settings_for(benchmark, tmp_path / "study")))
+    with pytest.raises(FDAEError, match=message):
+        ablate(rows=["baseline"], **changes)
+
+
+def test_folder_of_something_else_is_refused(ablate, tmp_path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "model_index.json").write_text("{}")
+    with pytest.raises(FDAEError, match="something else than a study"):
+        ablate()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rows": ["full", "empty"]}, "unknown rows empty"),
+        ({"metrics": ["dcl"]}, "unknown metrics dcl"),
+        ({"seed": 3}, "no seed"),
+        ({"seeds": [1, 1]}, "repeated"),
+    ],
+)
+def test_unusable_settings_are_refused(ablate, settings, message):
+    with pytest.raises(FDAEError, match=message):
+        ablate(**settings)
+
+
+def test_mean_and_deviation_of_known_values():
+    assert mean_and_std([1.0, 2.0, 6.0]) == (3.0, pytest.approx(7**0.5))
+    assert mean_and_std([2.0]) == (2.0, None)
+    assert mean_and_std([]) is None
+
+
+def test_summary_leaves_out_the_cost_of_resumed_runs_and_scores_not_computed():
+    def run(seed, mig, minutes, first_step=0):
+        training = {"cpu_seconds": 60 * minutes, "first_step": first_step}
+        return {"seed": seed, "scores": {"mig": {"mig": mig}}, "training": training, "evaluation": {"cpu_seconds": 90}}
+
+    summary = summarize("title", [run(1, 0.5, 4), run(0, 0.3, 6), run(2, 0.4, 1, first_step=9)], [DCI, MIG])
+    assert summary == {
+        "title": "title",
+        "seeds": [0, 1, 2],
+        "DCI": None,
+        "MIG": (pytest.approx(0.4), pytest.approx(0.1)),
+        "training_cpu_minutes": (5, pytest.approx(2**0.5)),
+        "evaluation_cpu_minutes": (1.5, 0),
+    }
+
+
+def test_concepts_are_chosen_by_self_mig(benchmark, tmp_path):
+    settings = settings_for(benchmark, tmp_path / "study", metrics=["self_mig"], candidates=[2, 3])
+    chosen = select_concepts.select(select_concepts.SelectionConfig(**settings))
+    runs = json.loads((tmp_path / "study" / "concepts.json").read_text())["runs"]
+    assert [run["training"]["num_concepts"] for run in runs] == [2, 3]
+    scores = {run["training"]["num_concepts"]: run["scores"]["self_mig"]["self_mig"] for run in runs}
+    assert chosen == max(scores, key=scores.get)
+    PIL.Image.open(tmp_path / "study" / "concepts.png").verify()
+    for changes in ({"candidates": [1]}, {"metrics": ["mig"]}):
+        with pytest.raises(FDAEError):
+            select_concepts.SelectionConfig(**settings | changes)
+
+
+def test_benchmark_is_looked_for_before_training(ablate, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "train", None)
+    with pytest.raises(FDAEError, match="cars3d is not on the Hub"):
+        ablate(dataset="cars3d", dataset_path=None)
+    assert not (tmp_path / "study").exists()  # so that other settings are welcome
+
+
+def test_study_tells_how_it_goes_on(ablate, monkeypatch):
+    def interrupted(config):
+        raise RunInterrupted(signal.SIGTERM, "go on with --resume_from_checkpoint latest")
+
+    def failed(config):
+        raise FDAEError(f"the disk is full; make room, and {GO_ON}")
+
+    monkeypatch.setattr(study, "train", interrupted)
+    with pytest.raises(RunInterrupted, match="the same command goes on") as error:
+        ablate()
+    assert error.value.exit_status == 143
+    monkeypatch.setattr(study, "train", failed)
+    with pytest.raises(FDAEError, match=r"make room, and go on with the same command$"):
+        ablate()
+
+
+def test_baseline_is_not_compared_with_itself(ablate):
+    with pytest.raises(FDAEError, match="num_concepts=1 is the row baseline"):
+        ablate(num_concepts=1)
