@@ -1,4 +1,7 @@
-"""Errors that are the user's to mend; scripts print them as one line, without a traceback."""
+"""Errors caused by user input. Scripts print the message on one line, without a traceback."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class FDAEError(ValueError):
@@ -23,3 +26,22 @@ def first_line(error: Exception) -> str:
     """The first line of another library's error, or the name of its class if it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def user_errors(what: str, *types: type[Exception]) -> Iterator[None]:
+    """Turn errors of other libraries that the user's input causes into an `FDAEError` of one line.
+
+    Args:
+        what: What cannot be done, the start of the message: "cannot load the model 'x'".
+        types: The errors to turn; a `FDAEError` passes as it is.
+
+    Raises:
+        FDAEError: "``what``: first line of the error".
+    """
+    try:
+        yield
+    except FDAEError:
+        raise
+    except types as error:
+        raise FDAEError(f"{what}: {first_line(error)}") from error

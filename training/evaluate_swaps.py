@@ -15,9 +15,9 @@ from tqdm.auto import tqdm
 
 from fdae_diffusers.data.shapes3d_factors import Shapes3DReader
 from fdae_diffusers.evaluation.swaps import FACTORS, Pairs, find_edits, reader_accuracy, score_edit
+from fdae_diffusers.hub.files import SWAPS_FILE
 from fdae_diffusers.hub.loading import load_pipeline
 from fdae_diffusers.schedulers import choose_num_inference_steps
-from fdae_diffusers.training.results import SWAPS_FILE
 from fdae_diffusers.utils.arguments import parse_config, run_script
 from fdae_diffusers.utils.files import output_file, whole_file
 

@@ -17,9 +17,9 @@ from sklearn.model_selection import train_test_split
 from fdae_diffusers.data import ImageDataset, load_image_dataset
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.evaluation.encode import encode_dataset
+from fdae_diffusers.hub.files import ATTRIBUTES_FILE
 from fdae_diffusers.hub.loading import load_pipeline
 from fdae_diffusers.metrics import attribute_accuracy
-from fdae_diffusers.training.results import ATTRIBUTES_FILE
 from fdae_diffusers.utils.arguments import parse_config, run_script
 from fdae_diffusers.utils.files import output_file, whole_file
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.hub.card import TRAINING_FILE, write_model_card
+from fdae_diffusers.hub.card import write_model_card
+from fdae_diffusers.hub.files import TRAINING_FILE
 from fdae_diffusers.hub.publish import prepare_repository, publish
 from fdae_diffusers.utils.arguments import parse_config, run_script
 from fdae_diffusers.utils.files import whole_file

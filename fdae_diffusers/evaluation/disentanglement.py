@@ -10,7 +10,8 @@ import numpy as np
 
 from ..data import get_benchmark, load_benchmark
 from ..errors import FDAEError, first_line
-from ..hub.card import IMPORTANCE_FILE, METRICS_FILE, TRAINING_FILE, write_model_card
+from ..hub.card import write_model_card
+from ..hub.files import IMPORTANCE_FILE, METRICS_FILE, TRAINING_FILE
 from ..hub.loading import load_pipeline
 from ..metrics import evaluate_codes
 from ..metrics.factor_grid import FactorGrid

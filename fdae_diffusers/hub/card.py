@@ -8,16 +8,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..data import RENDERED_SHAPES3D
 from ..utils.files import whole_file
+from .files import CARD_FILE, METRICS_FILE, TRAINING_FILE, captions
 
-TRAINING_FILE = "training.json"
-METRICS_FILE = "metrics.json"
-IMPORTANCE_FILE = "importance.png"
-PICTURES = {
-    "masks.png": "Images, the mask of each concept, and the strongest concept at each pixel",
-    "swap_grid.png": "Swapped codes: content from the image on the left, masks from the image above",
-    "reconstructions.png": "Images above their reconstructions",
-    IMPORTANCE_FILE: "How much each content code c and mask code m serves to predict each factor (DCI)",
-}
 # (metric, its value in metrics.json, name in the card)
 SCORES = (
     ("dci", "disentanglement", "DCI disentanglement"),
@@ -53,7 +45,9 @@ def write_model_card(folder: str | Path) -> Path:
         config=config,
         rendered=config["dataset_name"] == RENDERED_SHAPES3D,
         dataset=config["dataset_name"] or config["train_data_dir"],
-        pictures=[{"file": name, "caption": PICTURES[name]} for name in PICTURES if (folder / name).exists()],
+        pictures=[
+            {"file": name, "caption": caption} for name, caption in captions().items() if (folder / name).exists()
+        ],
         parameters=f"{training['parameters']:,}",
         num_concepts=training["num_concepts"],
         sample_size=training["sample_size"],
@@ -64,9 +58,9 @@ def write_model_card(folder: str | Path) -> Path:
         scores=scores,
         table=table,
     )
-    with whole_file(folder / "README.md") as unfinished:
+    with whole_file(folder / CARD_FILE) as unfinished:
         card.save(unfinished)
-    return folder / "README.md"
+    return folder / CARD_FILE
 
 
 def _card_data(

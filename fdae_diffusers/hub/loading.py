@@ -1,31 +1,47 @@
-"""Load a trained model for a script."""
+"""Load a trained model, from a folder or from the Hub."""
+
+from dataclasses import dataclass, field
 
 import torch
 from huggingface_hub.errors import HTTPError
 
-from ..errors import FDAEError, first_line
+from ..errors import user_errors
 from ..pipeline_fdae import FDAEPipeline
 from ..utils.hub import check_folder
 
 
-def load_pipeline(model: str, device: str | None = None, variant: str | None = None) -> FDAEPipeline:
-    """Load a pipeline to the accelerator, if there is one; whatever goes wrong is told in one line.
+@dataclass(kw_only=True)
+class ModelConfig:
+    """Which model a script works on; the flags of every command that loads one."""
+
+    model: str = field(metadata={"help": "Pipeline folder or Hub id."})
+    variant: str | None = field(default=None, metadata={"help": "Weights of the model: ema for the averaged ones."})
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a model on the Hub."})
+    device: str | None = field(default=None, metadata={"help": "cuda, cpu, ...; an accelerator if there is one."})
+
+    def load_pipeline(self) -> FDAEPipeline:
+        """Load the model, see :func:`load_pipeline`."""
+        return load_pipeline(self.model, self.device, self.variant, self.revision)
+
+
+def load_pipeline(
+    model: str, device: str | None = None, variant: str | None = None, revision: str | None = None
+) -> FDAEPipeline:
+    """Load a pipeline to the accelerator, if there is one.
 
     Args:
         model: Folder or Hub id.
         device: ``"cuda"``, ``"cpu"`` or another; by default the accelerator that torch finds, else the CPU.
         variant: ``"ema"`` for averaged weights, if the model has them.
+        revision: Branch, tag or commit of a model on the Hub.
 
     Raises:
-        FDAEError: If the model cannot be loaded, or there is no such device.
+        FDAEError: If the model cannot be loaded, or there is no such device; the message is one line.
     """
     check_folder(model)
-    try:
-        pipeline = FDAEPipeline.from_pretrained(model, variant=variant)
-    except (OSError, ValueError, HTTPError) as error:
-        raise FDAEError(f"cannot load the model {model!r}: {first_line(error)}") from error
-    try:
+    with user_errors(f"cannot load the model {model!r}", OSError, ValueError, HTTPError):
+        pipeline = FDAEPipeline.from_pretrained(model, variant=variant, revision=revision)
+    # torch raises the one for an unknown, the other for an absent device
+    with user_errors(f"cannot use the device {device!r}", RuntimeError, AssertionError):
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return pipeline.to(device or accelerator or "cpu")
-    except (RuntimeError, AssertionError) as error:  # torch's for an unknown, and for an absent device
-        raise FDAEError(f"cannot use the device {device!r}: {first_line(error)}") from error

@@ -7,12 +7,8 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError
 from huggingface_hub.utils import filter_repo_objects
 
-from ..basis import BASIS_FILE
 from ..errors import FDAEError, first_line
-from .card import METRICS_FILE, PICTURES, TRAINING_FILE
-
-UPLOADED = ["model_index.json", "README.md", TRAINING_FILE, METRICS_FILE, BASIS_FILE, *PICTURES]
-UPLOADED += ["unet/*", "encoder/*", "scheduler/*"]
+from .files import uploaded_patterns
 
 
 def prepare_repository(repo_id: str, private: bool = False, dry_run_dir: str | Path | None = None) -> str:
@@ -52,7 +48,7 @@ def publish(folder: str | Path, model_id: str, dry_run_dir: str | Path | None = 
     folder = Path(folder)
     if dry_run_dir is not None:
         files = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
-        for name in filter_repo_objects(files, allow_patterns=UPLOADED):
+        for name in filter_repo_objects(files, allow_patterns=uploaded_patterns()):
             target = Path(dry_run_dir) / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(folder / name, target)
@@ -62,8 +58,8 @@ def publish(folder: str | Path, model_id: str, dry_run_dir: str | Path | None = 
             repo_id=model_id,
             folder_path=folder,
             commit_message="Upload a Factorized Diffusion Autoencoder",
-            allow_patterns=UPLOADED,
-            delete_patterns=UPLOADED,  # what the model before had and this one has not
+            allow_patterns=uploaded_patterns(),
+            delete_patterns=uploaded_patterns(),  # what the model before had and this one has not
         )
     except (HTTPError, OSError, ValueError) as error:
         raise FDAEError(

@@ -18,7 +18,7 @@ from typing import Any
 from ..data import load_benchmark
 from ..errors import FDAEError, RunInterrupted
 from ..evaluation.disentanglement import EvaluationConfig, EvaluationSettings, evaluate
-from ..hub.card import TRAINING_FILE
+from ..hub.files import TRAINING_FILE
 from ..training.checkpoints import list_checkpoints
 from ..training.config import FREE_ON_RESUME, TrainingConfig
 from ..training.ema import VARIANT

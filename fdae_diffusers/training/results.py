@@ -11,20 +11,14 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ..basis import BASIS_FILE
 from ..data import RENDERED_SHAPES3D
-from ..hub.card import IMPORTANCE_FILE, METRICS_FILE, TRAINING_FILE
+from ..hub.files import TRAINING_FILE, is_outdated_by_training
 from ..pipeline_fdae import FDAEPipeline
 from ..utils.files import whole_file
 from .checkpoints import UNFINISHED
 from .config import TrainingConfig
 from .ema import VARIANT
 from .faults import whole_or_error
-
-ATTRIBUTES_FILE = "attributes.json"
-SWAPS_FILE = "swaps.json"
-# What scripts have measured of a model or fitted to it, in its folder.
-MEASURED = (METRICS_FILE, IMPORTANCE_FILE, BASIS_FILE, ATTRIBUTES_FILE, SWAPS_FILE)
 
 
 def save_pipeline(pipeline: FDAEPipeline, folder: Path, variant: str | None = None) -> None:
@@ -49,7 +43,8 @@ def save_pipeline(pipeline: FDAEPipeline, folder: Path, variant: str | None = No
             os.replace(file, target)
         shutil.rmtree(unfinished)
         if variant is None:
-            for outdated in [*folder.glob(f"*/*.{VARIANT}.safetensors"), *(folder / name for name in MEASURED)]:
+            measured = [path for path in folder.iterdir() if is_outdated_by_training(path.name)]
+            for outdated in [*folder.glob(f"*/*.{VARIANT}.safetensors"), *measured]:
                 outdated.unlink(missing_ok=True)
 
 

@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 
 from fdae_diffusers import FDAEPipeline
 from fdae_diffusers.errors import FDAEError, RunInterrupted
+from fdae_diffusers.hub.files import MODEL_FILES
 from fdae_diffusers.training import stop_signal as interruption
 from fdae_diffusers.training import train
 from fdae_diffusers.training.checkpoints import list_checkpoints
 from fdae_diffusers.training.faults import explained_faults, whole_or_error
-from fdae_diffusers.training.results import MEASURED
 from fdae_diffusers.training.trainer import Trainer
 from fdae_diffusers.utils.arguments import run_script
 
@@ -233,10 +233,11 @@ def test_a_new_run_leaves_no_averaged_weights_of_the_one_before(tmp_path):
 
 def test_what_was_measured_of_a_model_does_not_stay_with_the_next(tmp_path):
     train(config_for(tmp_path, max_train_steps=1))
-    for name in (*MEASURED, "notes.txt"):
+    measured = [file.name for file in MODEL_FILES if file.outdated_by_training]
+    for name in (*measured, "notes.txt"):
         (tmp_path / name).write_text("{}")
     train(config_for(tmp_path, max_train_steps=1, seed=1))
-    assert [name for name in (*MEASURED, "notes.txt") if (tmp_path / name).exists()] == ["notes.txt"]
+    assert [name for name in (*measured, "notes.txt") if (tmp_path / name).exists()] == ["notes.txt"]
 
 
 def test_damaged_checkpoint_is_named(tmp_path):
