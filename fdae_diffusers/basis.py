@@ -15,8 +15,6 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 
 from .codes import FDAECodes
 from .errors import FDAEError, first_line
@@ -188,6 +186,9 @@ class CodeBasis:
 
 def _fit_kind(codes: torch.Tensor, num_components: int, num_clusters: int, seed: int) -> KindBasis:
     """Fit the codes (n, N, d) of one kind, concept by concept."""
+    from sklearn.cluster import KMeans  # only a fit needs scikit-learn: importing the package does not load it
+    from sklearn.decomposition import PCA
+
     columns: list[tuple[np.ndarray, ...]] = []
     for code in codes.detach().double().cpu().numpy().swapaxes(0, 1):  # (n, d)
         pca = PCA(min(num_components, code.shape[1]), svd_solver="full").fit(code)
