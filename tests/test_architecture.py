@@ -72,7 +72,7 @@ def breaches_of_layers() -> list[str]:
     found = [f"{name} has no layer" for name in sorted({room(module) for module in MODULES} - ORDER.keys())]
     for module, path in MODULES.items():
         for imported, node, is_inside in imports(module, path):
-            where = f"{path.relative_to(ROOT)}:{node.lineno}"
+            where = f"{module}:{node.lineno}"
             here, there = room(module), room(imported)
             if here != there and ORDER.get(here, 0) >= ORDER.get(there, 0):
                 found.append(f"{where}: {here} imports {there}, which is not below it")
@@ -147,6 +147,20 @@ def _defined(node: ast.stmt) -> list[str]:
         node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     )
     return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+
+
+def test_breaches_are_found(monkeypatch, tmp_path):
+    before = len(breaches_of_layers())
+    (tmp_path / "bad.py").write_text(
+        "from ..training import train\nfrom ..models.cmfnet import CMFNet\nfrom ..errors import FDAEError\n"
+        "def late():\n    from ..utils import files\n"
+    )
+    monkeypatch.setitem(MODULES, "fdae_diffusers.data.bad", tmp_path / "bad.py")
+    upwards, sideways, late = [breach for breach in breaches_of_layers() if "data.bad" in breach]
+    assert len(breaches_of_layers()) == before + 3
+    assert "training" in upwards
+    assert "models" in sideways
+    assert "inside a function" in late
 
 
 def test_imports_go_downwards():

@@ -65,6 +65,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_loads_a_model_from_a_folder_and_from_the_hub(folder, tmp_path):
     with FakeHub() as hub:
         hub.push("org/micro", folder / "micro")
@@ -76,6 +77,7 @@ def test_the_command_loads_a_model_from_a_folder_and_from_the_hub(folder, tmp_pa
     assert (folder / "folder.png").read_bytes() == (folder / "hub.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_diffusers_knows_our_classes_once_the_package_is_imported(folder):
     code = """\
 import sys, fdae_diffusers, diffusers
@@ -86,6 +88,7 @@ print(type(diffusers.DiffusionPipeline.from_pretrained(sys.argv[1])).__name__)
     assert "FDAEPipeline" in output.splitlines()
 
 
+@pytest.mark.slow
 def test_the_package_imports_nothing_that_only_training_or_evaluation_needs():
     modules = "import sys; print('IMPORTED', *sys.modules)"
     libraries = "import diffusers.models.unets.unet_2d, diffusers.image_processor, diffusers.pipelines.pipeline_utils"
@@ -110,6 +113,7 @@ def test_the_package_imports_nothing_that_only_training_or_evaluation_needs():
     assert not imported & {f"fdae_diffusers.{room}" for room in rooms}
 
 
+@pytest.mark.slow
 def test_evaluate_explains_itself(folder):
     output, status, _ = python(COMMAND, "evaluate", "--help", cwd=folder)
     assert status == 0
