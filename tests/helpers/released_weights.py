@@ -1,7 +1,8 @@
 """Random weights of the released implementation at a small size, made again from the seeds that they came from.
 
-The file of these weights is 38 MB, but the numbers in it come from seeds: torch's generator gives them again. Stored are
-all vectors (biases, norms, running statistics) and, for every matrix and kernel, where its numbers stand in the stream:
+The file of these weights is 38 MB, but the numbers in it come from seeds: torch's generator gives them again. Stored
+are all vectors (biases, norms, running statistics) and, for every matrix and kernel, where its numbers stand in the
+stream:
 
 - `uniform`: as torch initialises Linear and Conv2d, in +-1 / sqrt(fan_in);
 - `kaiming`: as torchvision initialises the kernels of a ResNet, N(0, 2 / fan_out);
