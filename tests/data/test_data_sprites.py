@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import SHARED
+from helpers.paths import SHARED
 from PIL import Image
 
 from fdae_diffusers.data.sprites import BACKGROUNDS, LAYERS, MAX_OFFSET, SpritesRenderer
