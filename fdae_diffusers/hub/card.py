@@ -9,21 +9,9 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..data import RENDERED_SHAPES3D, get_benchmark
 from ..errors import FDAEError
-from ..metrics import suite
+from ..metrics.suite import METRICS
 from ..utils.files import whole_file
 from .files import ATTRIBUTES_FILE, CARD_FILE, METRICS_FILE, SWAPS_FILE, TRAINING_FILE, captions
-
-# Until metrics.suite has its own: delete these lines and import METRICS from there, here and in studies/.
-METRICS: Any = suite.METRICS
-if not isinstance(METRICS, dict):
-    from types import SimpleNamespace as _Metric
-
-    METRICS = {
-        "dci": _Metric(headline="disentanglement", title="DCI"),
-        "factor_vae": _Metric(headline="eval_accuracy", title="FactorVAE score"),
-        "mig": _Metric(headline="mig", title="MIG"),
-        "self_mig": _Metric(headline="self_mig", title="self-MIG"),
-    }
 
 RENDERED_NOTE = (
     "The training images are rendered by fdae-diffusers' own ray caster after Shapes3D. They are not the real "

@@ -5,15 +5,15 @@ import os
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 from helpers.paths import ROOT
 from helpers.training import config_for
 from huggingface_hub import ModelCard
 
-from fdae_diffusers.hub.card import METRICS, write_model_card
+from fdae_diffusers.hub.card import write_model_card
 from fdae_diffusers.hub.files import ATTRIBUTES_FILE, METRICS_FILE, SWAPS_FILE, TRAINING_FILE
+from fdae_diffusers.metrics.suite import METRICS, Metric
 from fdae_diffusers.training import train
 
 SCORES = {
@@ -97,7 +97,8 @@ def test_scores_stand_in_the_card_and_in_its_metadata(run):
 
 
 def test_metric_added_from_outside_is_shown(run, monkeypatch):
-    monkeypatch.setitem(METRICS, "sharpness", SimpleNamespace(title="Sharpness", headline="mean"))
+    metric = Metric(dict, needs=("train",), headline="mean", title="Sharpness")
+    monkeypatch.setitem(METRICS, "sharpness", metric)
     (run / METRICS_FILE).write_text(json.dumps({**SCORES, "sharpness": {"mean": 0.125, "std": 3.0}}))
     card = card_of(run)
     assert "| Sharpness | 0.125 |" in card.content
