@@ -31,7 +31,8 @@ def dci(
     """Score how far each dimension serves one factor, and each factor one dimension.
 
     Args:
-        train_codes: (n, K, d), scalar (n, d) or any form that `as_codes` takes; the PCA and the classifiers are fitted on these.
+        train_codes: (n, K, d), scalar (n, d) or any form that `as_codes` takes;
+            the PCA and the classifiers are fitted on these.
         train_factors: (n, F) integers.
         test_codes: of the same form, m images.
         test_factors: (m, F) integers.

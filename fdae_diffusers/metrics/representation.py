@@ -64,7 +64,7 @@ class CodeTable:
         return np.stack(self.codes, axis=1).astype(dtype or self.codes[0].dtype, copy=False)
 
 
-Codes: TypeAlias = "np.ndarray | Sequence[np.ndarray] | CodeTable | Any"  # what `as_codes` takes
+Codes: TypeAlias = Any  # what `as_codes` takes: an array, a list of arrays, FDAECodes or a CodeTable
 
 
 class CodeReducer(TransformerMixin, BaseEstimator):
@@ -112,7 +112,7 @@ class CodeReducer(TransformerMixin, BaseEstimator):
         return reduced
 
     def discretize(self, reduced: np.ndarray, seed: int = 0) -> np.ndarray:
-        """Return one integer per code, (n, K): its K-means cluster after a PCA, else the bin of each dimension, (n, D).
+        """Return one integer per code, (n, K): its K-means cluster; without PCA the bin of each dimension, (n, D).
 
         K-means runs once per code (`n_init=1`, scikit-learn's default since 1.4 and what the released code gives with
         it; ten runs, the default before, give other clusters and another MIG).

@@ -88,7 +88,7 @@ def select_metrics(names: Iterable[str]) -> dict[str, Metric]:
 def drawn_rows(
     grid: FactorGrid, metrics: Iterable[str], seed: int, num_train: int, num_test: int
 ) -> np.ndarray | None:
-    """Return the rows (m,), ascending, whose codes `evaluate_codes` looks at; None if some metric needs all of them."""
+    """Return the rows (m,), ascending, that `evaluate_codes` looks at; None if some metric needs all of them."""
     needs = {need for metric in select_metrics(metrics).values() for need in metric.needs}
     if "grid" in needs:
         return None

@@ -5,7 +5,7 @@ import pytest
 from helpers.paths import SHARED
 from PIL import Image
 
-from fdae_diffusers.data.sprites import BACKGROUNDS, LAYERS, MAX_OFFSET, SpritesRenderer
+from fdae_diffusers.data.sprites_renderer import BACKGROUNDS, LAYERS, MAX_OFFSET, SpritesRenderer
 from fdae_diffusers.errors import FDAEError
 
 SHEETS = SHARED / "data" / "sprites"
