@@ -126,13 +126,15 @@ def breaches_of_flattening() -> list[str]:
 def breaches_of_map() -> list[str]:
     """Modules that the tree in docs/architecture.md lacks, and those that it invents."""
     tree = (ROOT / "docs" / "architecture.md").read_text().partition("```\nfdae_diffusers/")[2].partition("```")[0]
-    listed, folder = set(), ""
+    listed: set[str] = set()
+    folders: list[str] = []
     for line in tree.splitlines()[1:]:
         if entry := re.match(r"( +)(\w+)(/|\.py)", line):
-            depth, name, kind = len(entry[1]) // 2, entry[2], entry[3]
-            folder = f"{name}/" if kind == "/" else folder if depth > 1 else ""
-            if kind == ".py":
-                listed.add(f"{folder}{name}.py")
+            folders = folders[: len(entry[1]) // 2 - 1]
+            if entry[3] == "/":
+                folders.append(entry[2])
+            else:
+                listed.add("/".join([*folders, f"{entry[2]}.py"]))
     there = {path.relative_to(PACKAGE).as_posix() for path in MODULES.values()}
     there = {name for name in there if not name.endswith("/__init__.py")}
     return [f"docs/architecture.md lacks {name}" for name in sorted(there - listed)] + [

@@ -256,7 +256,7 @@ def test_wrong_calls_say_what_to_do(pipeline, images):
         pipeline()
     with pytest.raises(ValueError, match="either images to reconstruct or codes"):
         pipeline(images, codes=codes)
-    with pytest.raises(ValueError, match='"pil", "np" or "pt"'):
+    with pytest.raises(FDAEError, match="jpeg"):
         pipeline(images, output_type="jpeg")
     with pytest.raises(ValueError, match="2 generators for 5 images"):
         pipeline(images, generator=[seeded(), seeded()])
@@ -277,7 +277,7 @@ def test_one_network_may_be_in_half_precision(pipeline, images):
 
 
 def test_swap_gives_images_as_asked_and_refuses_noise_given_twice(pipeline, images):
-    options = {"content": 1, "num_inference_steps": 2, "output_type": "pt", "return_dict": False}
+    options = {"content": 1, "num_inference_steps": 2, "output_type": "pt"}
     assert pipeline.swap(images[:1], images[1:2], **options).shape == (1, 3, 16, 16)
     with pytest.raises(FDAEError, match="latents or keep_noise"):
         pipeline.swap(images[:1], images[1:2], keep_noise=True, latents=torch.zeros(1, 3, 16, 16), **options)

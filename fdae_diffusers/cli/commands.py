@@ -1,6 +1,7 @@
 """What the commands of `fdae` do: each takes the parsed arguments and a file to write."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import PIL.Image
 import torch
 
 from ..basis import CodeBasis, CodeKind
-from ..code_files import load_codes, save_codes
 from ..codes import Concepts, FDAECodes
 from ..errors import FDAEError
 from ..hub.loading import load_pipeline
@@ -26,7 +26,7 @@ def encode(args: argparse.Namespace, file: Path) -> None:
     pipeline = load_model(args)
     batches = [args.images[start : start + BATCH_SIZE] for start in range(0, len(args.images), BATCH_SIZE)]
     codes = FDAECodes.cat(pipeline.encode(read_images(pipeline, batch)) for batch in batches)
-    save_codes(codes, file, args.images, args.model)
+    codes.save(file, {"images": json.dumps(args.images), "model": args.model})
 
 
 def masks(args: argparse.Namespace, file: Path) -> None:
@@ -43,12 +43,10 @@ def reconstruct(args: argparse.Namespace, file: Path) -> None:
         raise FDAEError("name image files, or one file of codes")
     pipeline = load_model(args)
     if of_codes:
-        codes, _ = load_codes(args.images[0])
-        figures.image_grid([_decode(pipeline, codes, args, _latents(pipeline, args))]).save(file)
+        figures.image_grid([_decode(args, pipeline, FDAECodes.load(args.images[0]))]).save(file)
         return
     images = read_images(pipeline, args.images)
-    pictures = _decode(pipeline, pipeline.encode(images), args, _latents(pipeline, args))
-    figures.reconstruction_figure(images, pictures).save(file)
+    figures.reconstruction_figure(images, _decode(args, pipeline, pipeline.encode(images))).save(file)
 
 
 def swap(args: argparse.Namespace, file: Path) -> None:
@@ -56,13 +54,13 @@ def swap(args: argparse.Namespace, file: Path) -> None:
     pipeline = load_model(args)
     image, donor = images = read_images(pipeline, [args.image, args.donor])
     codes = pipeline.encode(images)
-    latents = _latents(pipeline, args, image)
+    latents = _latents(args, pipeline, image, codes[0])
     if args.content or args.mask:
         swapped = codes[0].swap(codes[1], content=_concepts(args.content), mask=_concepts(args.mask))
-        pictures = [*images, *_decode(pipeline, swapped, args, latents)]
+        pictures = [*images, *_decode(args, pipeline, swapped, latents)]
         figures.image_grid([pictures], ["image", "donor", "result"]).save(file)
     else:
-        pictures = _decode(pipeline, codes[0].single_swaps(codes[1]), args, latents)
+        pictures = _decode(args, pipeline, codes[0].single_swaps(codes[1]), latents)
         figures.single_swap_figure(image, donor, pictures).save(file)
 
 
@@ -79,12 +77,13 @@ def traverse(args: argparse.Namespace, file: Path) -> None:
     basis = CodeBasis.from_pretrained(args.model, revision=args.revision)
     pipeline = load_model(args)
     (image,) = read_images(pipeline, [args.image])
-    codes, latents = pipeline.encode(image), _latents(pipeline, args, image)
+    codes = pipeline.encode(image)
+    latents = _latents(args, pipeline, image, codes)
     kind: CodeKind = "content" if args.mask is None else "mask"
     concept = args.content if args.mask is None else args.mask
     components = range(basis.content.components.shape[1]) if args.component is None else [args.component]
     rows = [
-        _decode(pipeline, basis.traverse(codes, kind, concept, component, args.values), args, latents)
+        _decode(args, pipeline, basis.traverse(codes, kind, concept, component, args.values), latents)
         for component in components
     ]
     labels = [f"component {component}" for component in components]
@@ -117,19 +116,18 @@ def _concepts(named: list[int | str]) -> Concepts:
     return "all" if ALL in named else [int(concept) for concept in named]
 
 
-def _latents(pipeline: FDAEPipeline, args: argparse.Namespace, image: PIL.Image.Image | None = None) -> torch.Tensor:
-    """One starting noise for all pictures, which then differ by their codes alone: drawn, or an edited image's own."""
-    if image is not None and args.keep_noise:
-        return pipeline.invert(image, num_inference_steps=args.num_inference_steps)
-    config = pipeline.unet.config
-    return torch.randn(1, config.in_channels, config.sample_size, config.sample_size, generator=make_generator(args))
+def _latents(
+    args: argparse.Namespace, pipeline: FDAEPipeline, image: PIL.Image.Image, codes: FDAECodes
+) -> torch.Tensor:
+    """One starting noise for all pictures, which then differ by their codes alone: the image's own, or drawn."""
+    if args.keep_noise:
+        return pipeline.invert(image, codes, num_inference_steps=args.num_inference_steps)
+    return pipeline.prepare_latents(1, make_generator(args))
 
 
 def _decode(
-    pipeline: FDAEPipeline, codes: FDAECodes, args: argparse.Namespace, latents: torch.Tensor
+    args: argparse.Namespace, pipeline: FDAEPipeline, codes: FDAECodes, latents: torch.Tensor | None = None
 ) -> list[PIL.Image.Image]:
-    pictures: list[PIL.Image.Image] = []
-    for start in range(0, len(codes), BATCH_SIZE):
-        batch = codes[start : start + BATCH_SIZE]
-        pictures += pipeline(codes=batch, num_inference_steps=args.num_inference_steps, latents=latents).images
-    return pictures
+    """Pictures of codes, all from the same noise; it is drawn unless it is given."""
+    latents = pipeline.prepare_latents(1, make_generator(args)) if latents is None else latents
+    return pipeline.decode(codes, num_inference_steps=args.num_inference_steps, latents=latents)

@@ -153,7 +153,7 @@ traversal.png.""",
         about="""\
 Score a model on a disentanglement benchmark: how well its codes tell the factors of the images apart.
 
-Encodes every image of the benchmark once, prints a table and writes all of it to metrics.json in the model's folder.
-Flags may also stand in a YAML file, named by --config.""",
+Encodes each image of the benchmark once, prints a table and writes all of it to metrics.json in the model's folder;
+one that is there already is replaced only with --overwrite. Flags may stand in a YAML file, --config.""",
     ),
 )
