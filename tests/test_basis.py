@@ -1,20 +1,11 @@
-import sys
-
 import huggingface_hub
-import numpy as np
 import pytest
 import torch
 from helpers.fake_hub import FakeHub
-from helpers.models import micro_pipeline
-from helpers.paths import TRAINING
 
 from fdae_diffusers import FDAECodes
 from fdae_diffusers.basis import BASIS_FILE, CodeBasis
 from fdae_diffusers.errors import FDAEError
-
-sys.path.insert(0, str(TRAINING))
-
-import fit_basis
 
 
 def known_codes(num_images=600, num_concepts=2, dim=4):
@@ -145,17 +136,3 @@ def test_absent_and_damaged_files_are_refused_in_one_line(tmp_path):
 def test_edits_that_do_not_exist_are_refused(basis, codes, edit, message):
     with pytest.raises(FDAEError, match=message):
         edit(basis, codes)
-
-
-def test_script_fits_the_codes_of_a_data_set_and_saves_beside_the_model(tmp_path, monkeypatch, capsys):
-    pipeline = micro_pipeline()
-    pipeline.save_pretrained(tmp_path)
-    flags = ["--model", str(tmp_path), "--dataset", "shapes3d-rendered", "--max_samples", "40", "--num_clusters", "4"]
-    monkeypatch.setattr("sys.argv", ["fit_basis.py", *flags, "--device", "cpu"])
-    fit_basis.main()
-    assert str(tmp_path / BASIS_FILE) in capsys.readouterr().out
-    basis = CodeBasis.from_pretrained(tmp_path)
-    assert basis.mask.centers.shape == (3, 4, 6)
-    image = np.full((16, 16, 3), 128, np.uint8)
-    edited = basis.to_cluster(pipeline.encode(image), "mask", 2, 3)
-    assert len(pipeline(codes=edited, num_inference_steps=1).images) == 1

@@ -32,7 +32,7 @@ class EvaluationSettings:
         FDAEError: If there is no such metric, or there are too few images.
     """
 
-    dataset: str = field(metadata=LiveHelp(lambda: f"One of {', '.join(BENCHMARKS)}."))
+    dataset: str = field(kw_only=True, metadata=LiveHelp(lambda: f"One of {', '.join(BENCHMARKS)}."))
     dataset_path: str | None = field(
         default=None, metadata={"help": "Local folder or Hub id of the data set, instead of its own place on the Hub."}
     )

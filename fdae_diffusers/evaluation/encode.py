@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
@@ -12,7 +11,6 @@ from ..codes import FDAECodes
 from ..data import ImageDataset
 from ..data.reading import one_line_errors
 from ..models import CMFNet
-from ..utils.files import whole_file
 from ..utils.memory import keep_freed_memory
 
 ROWS_PER_PART = 20_000
@@ -54,14 +52,12 @@ def encode_dataset(
             rows = range(start, min(start + ROWS_PER_PART, len(images)))
             file = folder / f"{start:08d}.safetensors" if folder else None
             if file is not None and file.exists():
-                part = FDAECodes(**load_file(file))
+                part = FDAECodes.load(file)
                 progress_bar.update(len(part))
             else:
                 part = _encode_rows(encoder, Subset(images, rows), batch_size, num_workers, progress_bar)
                 if file is not None:
-                    kinds = {"content": part.content} | ({} if part.mask is None else {"mask": part.mask})
-                    with whole_file(file) as unfinished:
-                        save_file({kind: codes.contiguous() for kind, codes in kinds.items()}, unfinished)
+                    part.save(file)
             parts.append(part)
     return FDAECodes.cat(parts)
 

@@ -14,14 +14,12 @@ import torch
 from sklearn.utils import gen_batches
 from tqdm.auto import tqdm
 
-from ..codes import FDAECodes
 from ..data.benchmarks import SHAPES3D
 from ..data.shapes3d_factors import Shapes3DFactorEstimator
 from ..data.shapes3d_renderer import shared_renderer
 from ..errors import FDAEError
 from ..hub.files import SWAPS_FILE
 from ..pipeline_fdae import FDAEPipeline
-from ..schedulers import choose_num_inference_steps
 from ..utils.arguments import check_at_least_one
 from .results import ResultConfig, public_name, result_path, write_result
 
@@ -102,20 +100,20 @@ class Pairs:
 
     def swap(self, content: Sequence[int], mask: Sequence[int]) -> np.ndarray:
         """Decode edited pictures (n, H, W, 3), uint8: the sources with these codes of the targets."""
-        codes = self._codes.swap(self._other_codes, content=content, mask=mask)
-        pictures = np.concatenate([self._decode(codes, rows) for rows in self._batches()])
-        return (pictures * 255).round().astype(np.uint8)
+        codes = self._codes
+        if content or mask:
+            codes = codes.swap(self._other_codes, content=content, mask=mask)
+        pictures = self._pipeline.decode(
+            codes,
+            self._num_inference_steps,
+            latents=self._noise,
+            output_type="np",
+            batch_size=self._batch_size,
+        )
+        return (np.asarray(pictures) * 255).round().astype(np.uint8)
 
     def _batches(self) -> list[slice]:
         return list(gen_batches(len(self.sources), self._batch_size))
-
-    def _decode(self, codes: FDAECodes, rows: slice) -> np.ndarray:
-        return self._pipeline(
-            codes=codes[rows],
-            latents=self._noise[rows],
-            num_inference_steps=self._num_inference_steps,
-            output_type="np",
-        ).images
 
 
 def find_edits(num_concepts: int, pairs: Pairs, estimator: Shapes3DFactorEstimator) -> list[Edit]:
@@ -201,7 +199,7 @@ def evaluate_swaps(config: SwapsConfig) -> dict[str, Any]:
     output = result_path(config, SWAPS_FILE)
     pipeline = config.load_pipeline()
     pipeline.set_progress_bar_config(disable=True)
-    steps = choose_num_inference_steps(pipeline.scheduler, config.num_inference_steps)
+    steps = config.num_inference_steps or pipeline.default_num_inference_steps
     estimator = Shapes3DFactorEstimator(pipeline.encoder.config.sample_size)
     random_state = np.random.RandomState(config.seed)
     search_pairs, pairs = (
