@@ -1,17 +1,18 @@
 """Command lines from dataclasses: one dataclass gives the flags, the YAML keys and the help of a script."""
 
+import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
-import yaml
-from transformers import HfArgumentParser
-
 from ..errors import FDAEError, RunInterrupted
 
 ConfigT = TypeVar("ConfigT")
+
+_NEGATIVE_FIRST = re.compile(r"-[\d.]+,[\d.,eE+-]*")  # numbers of which the first is negative
 
 
 class JSONMapping(dict[str, Any]):
@@ -21,12 +22,37 @@ class JSONMapping(dict[str, Any]):
         super().__init__(json.loads(value) if isinstance(value, str) else value)
 
 
-class Parser(HfArgumentParser):
-    """Reports a wrong flag as one line instead of the usage text."""
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong flag as one line instead of the usage text, and takes flags with hyphens or underscores."""
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing and exiting."""
         raise FDAEError(f"{message} (--help lists the flags)")
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse arguments after their flags are spelled as they are declared."""
+        return super().parse_known_args(spell_flags(sys.argv[1:] if args is None else args), namespace)
+
+
+def spell_flags(argv: Iterable[str]) -> list[str]:
+    """Write ``--keep-noise`` as ``--keep_noise``, and ``--values -1,2`` as ``--values=-1,2``, which is a value.
+
+    What follows a bare ``--`` stays as it is.
+    """
+    spelled: list[str] = []
+    rest = iter(argv)
+    for argument in rest:
+        if argument == "--":
+            return [*spelled, argument, *rest]
+        if argument.startswith("--"):
+            name, *value = argument.split("=", 1)
+            argument = "=".join(["--" + name[2:].replace("-", "_"), *value])
+        elif (
+            _NEGATIVE_FIRST.fullmatch(argument) and spelled and spelled[-1].startswith("--") and "=" not in spelled[-1]
+        ):
+            argument = f"{spelled.pop()}={argument}"
+        spelled.append(argument)
+    return spelled
 
 
 def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None, **parser_options: Any) -> ConfigT:
@@ -40,8 +66,13 @@ def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None,
     Raises:
         FDAEError: If the file cannot be read, or a key, flag or value is unknown.
     """
+    from transformers.hf_argparser import HfArgumentParser  # slow to import, and not needed by the command `fdae`
+
+    class ConfigParser(Parser, HfArgumentParser):
+        """Makes flags of the fields of a dataclass."""
+
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = Parser(config_class, allow_abbrev=False, **parser_options)
+    parser = ConfigParser(config_class, allow_abbrev=False, **parser_options)  # type: ignore[arg-type]
     parser.add_argument("--config", help="YAML file with values for the flags below; flags override it")
     config_parser = Parser(add_help=False, allow_abbrev=False)
     config_parser.add_argument("--config")
@@ -79,6 +110,8 @@ def run_script(main: Callable[[], Any]) -> None:
 
 
 def _yaml_as_flags(path: Path, keys: dict[str, Any]) -> list[str]:
+    import yaml
+
     try:
         values = yaml.safe_load(path.read_text())
     except OSError as error:

@@ -38,6 +38,8 @@ def explain_loading_error(
     Returns:
         The explanation, or ``None`` where diffusers' message will do.
     """
+    if "not fully cached locally" in str(error) and "outgoing traffic" in str(error):
+        return f"the Hub is out of reach, and {model} is not fully cached locally"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, RevisionNotFoundError):

@@ -18,6 +18,7 @@ from huggingface_hub import snapshot_download
 
 import fdae_diffusers
 from fdae_diffusers.errors import FDAEError, first_line
+from fdae_diffusers.hub.files import INDEX_FILE, component_folders, is_uploaded
 from fdae_diffusers.utils.arguments import parse_config, run_script
 from fdae_diffusers.utils.files import new_folder
 from fdae_diffusers.utils.hub import explain_loading_error
@@ -53,8 +54,8 @@ def main() -> None:
 def export(model: str | Path, output_dir: str | Path, revision: str | None = None) -> Path:
     """Copy a pipeline and add the code that loads it without the package.
 
-    Weights in all variants, configurations and the files at the top of the folder (the model card) are copied;
-    other folders, of checkpoints for example, are not.
+    Weights in all variants, configurations and the files that go to the Hub (the model card, scores, pictures) are
+    copied; what else the folder holds, checkpoints for example, is not.
 
     Args:
         model: Pipeline folder or Hub id.
@@ -70,11 +71,10 @@ def export(model: str | Path, output_dir: str | Path, revision: str | None = Non
     with new_folder(output_dir) as folder:
         source = Path(model) if Path(model).is_dir() else _download(str(model), revision)
         index = _read_index(source)
-        components = [name for name, value in index.items() if isinstance(value, list) and (source / name).is_dir()]
         for file in source.iterdir():
-            if file.is_file():
+            if file.is_file() and is_uploaded(file.name):
                 shutil.copyfile(file, folder / file.name)
-        for name in components:
+        for name in component_folders(source):
             shutil.copytree(source / name, folder / name)
             library, class_name = index[name]
             if library == PACKAGE:
@@ -82,7 +82,7 @@ def export(model: str | Path, output_dir: str | Path, revision: str | None = Non
                 (folder / name / f"fdae_{name}.py").write_text(component_code(class_name), encoding="utf-8")
         index["_class_name"] = ["pipeline", index["_class_name"]]
         (folder / "pipeline.py").write_text(pipeline_code(), encoding="utf-8")
-        (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return Path(output_dir)
 
 
@@ -111,9 +111,9 @@ def _download(model: str, revision: str | None) -> Path:
 
 def _read_index(folder: Path) -> dict:
     try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise FDAEError(f"{folder} is no pipeline: cannot read its model_index.json ({error})") from None
+        raise FDAEError(f"{folder} is no pipeline: cannot read its {INDEX_FILE} ({error})") from None
     if index.get("_class_name") != "FDAEPipeline":
         raise FDAEError(f"{folder} is no FDAE pipeline without code: its class is {index.get('_class_name')}")
     return index
