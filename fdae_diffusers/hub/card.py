@@ -13,10 +13,6 @@ from ..metrics.suite import METRICS
 from ..utils.files import whole_file
 from .files import ATTRIBUTES_FILE, CARD_FILE, METRICS_FILE, SWAPS_FILE, TRAINING_FILE, captions
 
-RENDERED_NOTE = (
-    "The training images are rendered by fdae-diffusers' own ray caster after Shapes3D. They are not the real "
-    "Shapes3D, and scores on them are not comparable with published ones."
-)
 TEMPLATE = Path(__file__).with_name("card.md")
 
 
@@ -50,6 +46,7 @@ def write_model_card(folder: str | Path) -> Path:
         model_name=model_name,
         config=config,
         note=benchmark_note(dataset),
+        scores_note=benchmark_note(scores["dataset"]) if scores else None,
         rendered=dataset == RENDERED_SHAPES3D,
         dataset=dataset,
         pictures=[
@@ -127,12 +124,9 @@ def _local_name(config: Mapping[str, Any], folder: Path) -> str:
 def benchmark_note(dataset: str) -> str | None:
     """Return what a reader of scores on a data set has to know; None if there is nothing, or it is no benchmark."""
     try:
-        benchmark = get_benchmark(dataset)
+        return get_benchmark(dataset).note
     except FDAEError:
         return None
-    if not hasattr(benchmark, "note"):  # until data.benchmarks has it: delete these lines
-        return RENDERED_NOTE if dataset == RENDERED_SHAPES3D else None
-    return benchmark.note
 
 
 def public_name(dataset: str) -> str:

@@ -125,7 +125,7 @@ def test_no_absolute_path_stands_in_the_card(run, dataset):
 
 
 def test_card_says_which_variant_was_scored(run):
-    for variant, says in ((None, "On shapes3d-rendered, protocol `fdae`"), ("ema", "variant `ema`, protocol `fdae`")):
+    for variant, says in ((None, "Shapes3D), protocol `fdae`"), ("ema", "variant `ema`, protocol `fdae`")):
         (run / METRICS_FILE).write_text(json.dumps({**SCORES, "variant": variant}))
         assert says in write_model_card(run).read_text()
 
@@ -146,6 +146,15 @@ def test_weights_of_the_loss_terms_are_those_of_the_record(run):
     # as they were recorded before there were others
     change_record(run, loss_weights=KeyError, content_decorrelation_weight=2.5e-5, mask_entropy_weight=1e-4)
     assert "| loss weights | content decorrelation 2.5e-05, mask entropy 0.0001 (" in card_of(run).content
+
+
+def test_card_says_what_a_benchmark_is(run):
+    (run / METRICS_FILE).write_text(json.dumps(SCORES))
+    content = card_of(run).content
+    assert "are not the real Shapes3D" in content
+    assert "On shapes3d-rendered (rendered again, not the real Shapes3D)" in content
+    change_record(run, dataset_name="org/photographs")
+    assert "are not the real Shapes3D" not in card_of(run).content
 
 
 @pytest.mark.parametrize("grain", [{}, {"grain": 0.0125}])
