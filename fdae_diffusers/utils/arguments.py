@@ -23,7 +23,16 @@ class JSONMapping(dict[str, Any]):
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a wrong flag as one line instead of the usage text, and takes flags with hyphens or underscores."""
+    """Reports a wrong flag as one line instead of the usage text, and takes flags with hyphens or underscores.
+
+    The help of a field may be a function that returns the text, where it lists what may be registered later.
+    """
+
+    def add_argument(self, *names: Any, **settings: Any) -> Any:
+        """Add a flag, as `argparse.ArgumentParser.add_argument`."""
+        if callable(text := settings.get("help")):
+            settings["help"] = text()
+        return super().add_argument(*names, **settings)
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing and exiting."""
@@ -58,6 +67,9 @@ def spell_flags(argv: Iterable[str]) -> list[str]:
 def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None, **parser_options: Any) -> ConfigT:
     """Fill a dataclass from ``--config FILE.yaml`` and flags; flags override the file.
 
+    Where the class attribute ``alternatives`` names fields that exclude each other, tuple by tuple, a flag for one
+    replaces whichever of them the file has.
+
     Args:
         config_class: The dataclass; its fields are the flags and the keys of the file.
         argv: The arguments, those of the process by default.
@@ -79,7 +91,12 @@ def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None,
     known, _ = config_parser.parse_known_args(argv)
     if known.config is not None:
         # As flags ahead of the real ones, the file's values go through the same types and checks, and are overridden.
-        argv = _yaml_as_flags(Path(known.config), get_type_hints(config_class)) + argv
+        values = _read_yaml(Path(known.config), get_type_hints(config_class))
+        given = {token.split("=")[0].removeprefix("--").replace("-", "_") for token in argv if token.startswith("--")}
+        for names in getattr(config_class, "alternatives", ()):
+            if given & set(names):
+                values = {key: value for key, value in values.items() if key not in names}
+        argv = _as_flags(values, get_type_hints(config_class)) + argv
     _, unknown = parser.parse_known_args(argv)
     if unknown:
         parser.error(f"unknown flag {unknown[0]}")
@@ -109,7 +126,7 @@ def run_script(main: Callable[[], Any]) -> None:
         sys.exit(130)
 
 
-def _yaml_as_flags(path: Path, keys: dict[str, Any]) -> list[str]:
+def _read_yaml(path: Path, keys: dict[str, Any]) -> dict[str, Any]:
     import yaml
 
     try:
@@ -120,10 +137,15 @@ def _yaml_as_flags(path: Path, keys: dict[str, Any]) -> list[str]:
         raise FDAEError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise FDAEError(f"{path} must map names of flags to values")
-    flags: list[str] = []
-    for key, value in values.items():
+    for key in values:
         if key not in keys:
             raise FDAEError(f"{path} has an unknown key {key!r} (--help lists the flags)")
+    return values
+
+
+def _as_flags(values: dict[str, Any], keys: dict[str, Any]) -> list[str]:
+    flags: list[str] = []
+    for key, value in values.items():
         if value is False and keys[key] is not bool:
             value = "no"  # which YAML reads as False
         if isinstance(value, list):
