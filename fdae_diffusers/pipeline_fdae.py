@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self, overload
 
 import numpy as np
-import PIL.Image
 import torch
 from diffusers import DiffusionPipeline, EDMEulerScheduler
+from PIL import Image
 
 from .codes import Concepts, FDAECodes, check_codes
 from .errors import FDAEError
@@ -40,7 +40,8 @@ class FDAEPipeline(DiffusionPipeline):
     component as a keyword with the default ``None``, calls ``super().__init__`` and ``register_modules(prior=prior)``,
     and the class lists it in ``_optional_components = ["prior"]``. The component is then saved to a folder of its
     name and loaded from it; models without it load as before. The module that defines the component's class needs
-    diffusers' ``ModelMixin`` among its names, and to be imported before a model with the component is loaded.
+    diffusers' ``ModelMixin`` among its names, and to be imported before a model with the component is loaded; to load
+    it from the Hub, its package registers itself in diffusers' ``LOADABLE_CLASSES`` as this one does.
 
     Args:
         unet: The U-Net.
@@ -142,7 +143,7 @@ class FDAEPipeline(DiffusionPipeline):
         latents: torch.Tensor | None = None,
         output_type: Literal["pil"] = "pil",
         batch_size: int = 64,
-    ) -> list[PIL.Image.Image]: ...
+    ) -> list[Image.Image]: ...
     @overload
     def decode(
         self,

@@ -74,7 +74,7 @@ def grid(args: argparse.Namespace, file: Path) -> None:
 
 def traverse(args: argparse.Namespace, file: Path) -> None:
     """Draw an image with one of its codes moved along principal components."""
-    basis = CodeBasis.from_pretrained(args.model, revision=args.revision)
+    basis = CodeBasis.from_pretrained(args.model, args.revision, args.variant)
     pipeline = load_model(args)
     (image,) = read_images(pipeline, [args.image])
     codes = pipeline.encode(image)

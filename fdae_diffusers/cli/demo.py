@@ -9,7 +9,7 @@ import PIL.Image
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
-from ..basis import BASIS_FILE, CodeBasis
+from ..basis import CodeBasis, basis_file
 from ..data import RENDERED_SHAPES3D, ImageDataset, load_image_dataset
 from ..errors import FDAEError
 from ..hub.files import TRAINING_FILE
@@ -32,8 +32,8 @@ def demo(args: argparse.Namespace) -> None:
     pipeline.set_progress_bar_config(disable=True)  # many short calls
     size, steps = pipeline.encoder.config.sample_size, args.num_inference_steps
     images = read_images(pipeline, args.images) if args.images else _images_of_data(args, size)
-    has_basis = _find_file(args.model, BASIS_FILE, args.revision) is not None
-    basis = CodeBasis.from_pretrained(args.model, revision=args.revision) if has_basis else None
+    has_basis = _find_file(args.model, basis_file(args.variant), args.revision) is not None
+    basis = CodeBasis.from_pretrained(args.model, args.revision, args.variant) if has_basis else None
     figures = make_figures(pipeline, images, steps, swap_grid=True)
     figures |= make_edit_figures(pipeline, images[0], images[-1], steps, basis)
     save_figures(figures, folder)
