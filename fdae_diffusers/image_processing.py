@@ -185,7 +185,11 @@ def _resize(images: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def read_image(
-    path: str | Path, size: int, max_pixels: int | None = None, formats: tuple[str, ...] | None = None
+    path: str | Path,
+    size: int,
+    max_pixels: int | None = None,
+    formats: tuple[str, ...] | None = None,
+    name: str | None = None,
 ) -> Image.Image:
     """Read an image as the model sees it: cropped to the square at its centre and resized.
 
@@ -194,11 +198,12 @@ def read_image(
         size: Height and width of the result.
         max_pixels: Refuse larger images, before they are decoded.
         formats: Names of the formats that Pillow may try; all it knows by default.
+        name: What messages call the file; its path by default.
 
     Raises:
         FDAEError: If there is no such file, or it is no image, damaged or too large.
     """
-    name = Path(path).name
+    name = name or str(path)
     try:
         with Image.open(path, formats=formats) as image:
             if max_pixels is not None and image.width * image.height > max_pixels:
@@ -210,10 +215,11 @@ def read_image(
     except FDAEError:
         raise
     except FileNotFoundError:
-        raise FDAEError(f"there is no file {path}") from None
+        raise FDAEError(f"there is no file {name}") from None
     except IsADirectoryError:
-        raise FDAEError(f"{path} is a folder: name the images in it") from None
+        raise FDAEError(f"{name} is a folder: name the images in it") from None
     except UnidentifiedImageError:
-        raise FDAEError(f"{name} is no image of a known format") from None
+        hint = ": convert HEIC to JPEG or PNG" if Path(path).suffix.lower() in (".heic", ".heif") else ""
+        raise FDAEError(f"{name} is no image of a known format{hint}") from None
     except Exception as error:  # decoders raise errors of many kinds
         raise FDAEError(f"cannot read the image {name}: {first_line(error)}") from error

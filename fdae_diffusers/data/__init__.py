@@ -2,7 +2,7 @@
 
 from .benchmarks import BENCHMARKS, RENDERED_SHAPES3D, Benchmark, get_benchmark, rendered_shapes3d
 from .cache import CachedImages
-from .images import ImageDataset, find_image_column, load_benchmark, load_image_dataset
+from .images import ImageDataset, find_image_column, load_benchmark, load_image_dataset, makes_images, sample_rows
 from .shapes3d_renderer import Shapes3DRenderer
 from .sprites_renderer import SpritesRenderer
 from .streaming import ImageStream, load_image_stream
@@ -21,5 +21,7 @@ __all__ = [
     "load_benchmark",
     "load_image_dataset",
     "load_image_stream",
+    "makes_images",
     "rendered_shapes3d",
+    "sample_rows",
 ]

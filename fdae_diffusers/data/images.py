@@ -43,6 +43,7 @@ def load_image_dataset(
     Raises:
         FDAEError: with one line that says what is wrong and what to do.
     """
+    _check_max_samples(max_samples)
     if makes_images(dataset_name) and train_data_dir is None:
         if split != "train" or dataset_config_name is not None:
             raise FDAEError(f"{dataset_name} has the split train alone, whole, and no configurations")
@@ -52,7 +53,7 @@ def load_image_dataset(
             dataset_name, train_data_dir, name=dataset_config_name, split=split, cache_dir=cache_dir
         )
     find_image_column(dataset, image_column)
-    return sample_rows(dataset, max_samples)
+    return _keep(dataset, max_samples)
 
 
 def makes_images(name: str | None) -> TypeGuard[str]:
@@ -60,17 +61,20 @@ def makes_images(name: str | None) -> TypeGuard[str]:
     return name in BENCHMARKS and BENCHMARKS[name].make is not None
 
 
-def sample_rows(dataset: datasets.Dataset, max_samples: int | None) -> datasets.Dataset:
-    """Return so many rows of a data set, drawn at random but always the same, in their order; all if it has fewer.
+def sample_rows(num_rows: int, max_samples: int) -> np.ndarray:
+    """Return the rows that `load_image_dataset` keeps of a data set with more than ``max_samples``, ascending."""
+    return np.sort(np.random.default_rng(0).choice(num_rows, max_samples, replace=False))
 
-    Raises:
-        FDAEError: if that is less than one.
-    """
-    if max_samples is not None and max_samples < 1:
-        raise FDAEError(f"max_samples must be at least 1, not {max_samples}")
+
+def _keep(dataset: datasets.Dataset, max_samples: int | None) -> datasets.Dataset:
     if max_samples is None or max_samples >= len(dataset):
         return dataset
-    return dataset.select(np.sort(np.random.default_rng(0).choice(len(dataset), max_samples, replace=False)))
+    return dataset.select(sample_rows(len(dataset), max_samples))
+
+
+def _check_max_samples(max_samples: int | None) -> None:
+    if max_samples is not None and max_samples < 1:
+        raise FDAEError(f"max_samples must be at least 1, not {max_samples}")
 
 
 def find_image_column(dataset: datasets.Dataset, image_column: str | None = None) -> str:
@@ -208,5 +212,6 @@ def load_benchmark(
     benchmark = get_benchmark(name)
     if makes_images(path):
         raise FDAEError(f"{path} is a benchmark of its own, built in: name it without dataset_path")
-    dataset = sample_rows(benchmark.load(size, path), max_samples)
+    _check_max_samples(max_samples)
+    dataset = _keep(benchmark.load(size, path), max_samples)
     return ImageDataset(dataset, size, image_column=benchmark.image_column), benchmark.read_factors(dataset)

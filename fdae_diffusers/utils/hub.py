@@ -49,6 +49,8 @@ def explain_loading_error(
         cause = cause.__cause__
     if _NO_VARIANT in str(error):
         return _missing_variant(model, variant, revision)
+    if "not fully cached locally" in str(error) and "outgoing traffic" in str(error):
+        return f"the Hub is out of reach, and {model} is not fully cached locally"
     # A download that broke off also leaves files missing: then diffusers' error is another one, and right.
     if isinstance(error, ValueError) or "no file named" in str(error):
         return _missing_part(model, components, revision, cache_dir)

@@ -96,7 +96,7 @@ def read_upload(path: str, size: int) -> Image.Image:
     Raises:
         FDAEError: If it is no image of the `FORMATS`, is damaged or has too many pixels.
     """
-    return read_image(path, size, max_pixels=MAX_PIXELS, formats=FORMATS)
+    return read_image(path, size, max_pixels=MAX_PIXELS, formats=FORMATS, name=Path(path).name)
 
 
 def example_images(size: int) -> list[Image.Image]:

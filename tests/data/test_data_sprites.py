@@ -1,11 +1,18 @@
 """Sprites composed from sheets: tiny made-up ones, and the real ones where they are."""
 
+import dataclasses
+import io
+import itertools
+
 import numpy as np
 import pytest
 from helpers.paths import SHARED
+from huggingface_hub import DatasetCard
 from PIL import Image
 
-from fdae_diffusers.data.sprites_renderer import BACKGROUNDS, LAYERS, MAX_OFFSET, SpritesRenderer
+from fdae_diffusers.data import get_benchmark, load_image_dataset
+from fdae_diffusers.data.convert import convert_dataset
+from fdae_diffusers.data.sprites_renderer import BACKGROUNDS, DIRECTIONS, LAYERS, MAX_OFFSET, SpritesRenderer
 from fdae_diffusers.errors import FDAEError
 
 SHEETS = SHARED / "data" / "sprites"
@@ -143,6 +150,37 @@ def _empty_cell(file):
 def test_a_damaged_folder_is_named(sheets, tmp_path, change, message):
     with pytest.raises(FDAEError, match=message):
         SpritesRenderer(damaged(sheets, tmp_path, change))
+
+
+@pytest.mark.parametrize("name", ["sprites", "sprites-published"])
+def test_benchmarks_have_images_labels_and_part_masks(sheets, name):
+    benchmark = get_benchmark(name)
+    renderer = SpritesRenderer(sheets, published=name == "sprites-published")
+    assert benchmark.factor_sizes == renderer.factor_sizes
+    features, rows = benchmark.read_originals(sheets)
+    assert list(features) == ["image", "part_mask", *benchmark.label_columns]
+    assert features["label_direction"].names == list(DIRECTIONS)
+    first = list(itertools.islice(rows, 12))
+    assert [first[11][column] for column in benchmark.label_columns] == [*[0] * (len(renderer.factor_sizes) - 2), 1, 2]
+    picture, parts = (
+        np.asarray(Image.open(io.BytesIO(first[11][column]["bytes"]))) for column in ("image", "part_mask")
+    )
+    np.testing.assert_array_equal(picture, renderer.render(11)[0])
+    np.testing.assert_array_equal(parts, renderer.part_masks(11)[0])
+
+
+def test_converted_sprites_carry_licence_and_attribution(sheets, tmp_path):
+    small = dataclasses.replace(get_benchmark("sprites"), factor_sizes=(1, 1, 1, 2, 1, 2, 9))
+    convert_dataset(small, sheets, tmp_path / "out")
+    card = DatasetCard.load(tmp_path / "out" / "README.md")
+    assert card.data.license == ["cc-by-sa-3.0", "gpl-3.0"]
+    assert "Liberated Pixel Cup" in card.text
+    rows = load_image_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    assert len(rows) == 36
+    renderer = SpritesRenderer(sheets)
+    whole = np.ravel_multi_index((0, 0, 0, 1, 0, 1, 3), renderer.factor_sizes)
+    np.testing.assert_array_equal(np.asarray(rows[30]["image"]), renderer.render(whole)[0])
+    np.testing.assert_array_equal(np.asarray(rows[30]["part_mask"]), renderer.part_masks(whole)[0])
 
 
 @needs_sheets

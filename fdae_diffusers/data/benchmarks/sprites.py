@@ -30,12 +30,13 @@ def read(benchmark: Benchmark, source: Path) -> originals.Originals:
     """Compose all images from a folder with a folder of sheets 0.png, 1.png, ... for each layer."""
     renderer = SpritesRenderer(source, published="shoes" not in benchmark.factor_names)
     features = originals.image_and_label_features(benchmark, ("image", "part_mask"))
-    return features, originals.add_labels(benchmark, _pictures(renderer, benchmark.num_images))
+    return features, originals.add_labels(benchmark, _pictures(benchmark, renderer))
 
 
-def _pictures(renderer: SpritesRenderer, num_images: int) -> Iterator[Row]:
-    for start in range(0, num_images, originals.BLOCK):
-        rows = np.arange(start, min(start + originals.BLOCK, num_images))
+def _pictures(benchmark: Benchmark, renderer: SpritesRenderer) -> Iterator[Row]:
+    for start in range(0, benchmark.num_images, originals.BLOCK):
+        factors = benchmark.rows_to_factors(np.arange(start, min(start + originals.BLOCK, benchmark.num_images)))
+        rows = np.ravel_multi_index(tuple(factors.T), renderer.factor_sizes)
         for image, parts in zip(renderer.render(rows), renderer.part_masks(rows), strict=True):
             yield {
                 "image": originals.encode_png(Image.fromarray(image)),
