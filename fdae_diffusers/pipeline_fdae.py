@@ -40,6 +40,7 @@ class FDAEPipeline(DiffusionPipeline):
             otherwise its batch normalisation makes an image's codes depend on its neighbours.
         scheduler: Any EDM scheduler; :class:`~fdae_diffusers.EDMHeunScheduler` is the paper's sampler,
             DPM-Solver++ the fastest.
+        num_inference_steps: Steps that the scheduler takes unless told otherwise; its own default if not given.
 
     Raises:
         ValueError: If the two networks do not belong together.
@@ -52,10 +53,18 @@ class FDAEPipeline(DiffusionPipeline):
     encoder: CMFNet
     scheduler: EDMEulerScheduler
 
-    def __init__(self, unet: FDAEUNet2DModel, encoder: CMFNet, scheduler: EDMEulerScheduler):
+    def __init__(
+        self,
+        unet: FDAEUNet2DModel,
+        encoder: CMFNet,
+        scheduler: EDMEulerScheduler,
+        num_inference_steps: int | None = None,
+    ):
         super().__init__()
         check_networks(unet, encoder)
         self.register_modules(unet=unet, encoder=encoder, scheduler=scheduler)
+        self.register_to_config(num_inference_steps=num_inference_steps)
+        self._saved_scheduler = scheduler
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> Any:
@@ -136,21 +145,24 @@ class FDAEPipeline(DiffusionPipeline):
         if image is not None:
             codes = self.encode(image)
         assert codes is not None
-        codes, masks, condition_map = self._condition(codes)
+        codes, masks, condition = self._condition(codes)
 
+        if num_inference_steps is None and self.scheduler is self._saved_scheduler:
+            num_inference_steps = self.config.num_inference_steps
         num_inference_steps = choose_num_inference_steps(self.scheduler, num_inference_steps)
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         sample = self._starting_noise(len(codes), generator, latents) * self.scheduler.init_noise_sigma
         with self.progress_bar(total=len(self.scheduler.timesteps)) as progress_bar:
             for i, timestep in enumerate(self.scheduler.timesteps):
                 scaled = self.scheduler.scale_model_input(sample, timestep)
-                output = self._run_unet(scaled, timestep, condition_map)
+                output = self._run_unet(scaled, timestep, condition)
                 sample = self.scheduler.step(output, timestep, sample, generator=generator).prev_sample
                 if callback_on_step_end is not None:
-                    tensors = {"latents": sample, "condition_map": condition_map}
+                    tensors = {"latents": sample, **condition}
                     given = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
                     tensors.update(callback_on_step_end(self, i, timestep, given))
-                    sample, condition_map = tensors["latents"], tensors["condition_map"]
+                    sample = tensors["latents"]
+                    condition = {name: tensors[name] for name in condition}
                 progress_bar.update()
 
         images = to_output(sample, output_type)
@@ -182,10 +194,10 @@ class FDAEPipeline(DiffusionPipeline):
         codes = self.encode(images) if codes is None else codes
         if len(codes) != len(pixel_values):
             raise ValueError(f"got codes of {len(codes)} images for {len(pixel_values)} images")
-        condition_map = self._condition(codes)[2]
+        condition = self._condition(codes)[2]
         latents = invert_sampler(
             self.scheduler,
-            lambda sample, timestep: self._run_unet(sample, timestep, condition_map),
+            lambda sample, timestep: self._run_unet(sample, timestep, condition),
             pixel_values,
             choose_num_inference_steps(self.scheduler, num_inference_steps),
         )
@@ -274,17 +286,20 @@ class FDAEPipeline(DiffusionPipeline):
         rows = [to_output(row * 2 - 1, output_type) for row in pictures]
         return rows if output_type == "pil" else np.stack(rows)
 
-    def _condition(self, codes: FDAECodes) -> tuple[FDAECodes, torch.Tensor, torch.Tensor]:
-        """Codes where the encoder is, their masks (B, N, H, W) and their condition map (B, d_F, H, W)."""
+    def _condition(self, codes: FDAECodes) -> tuple[FDAECodes, torch.Tensor, dict[str, torch.Tensor]]:
+        """Codes where the encoder is, their masks (B, N, H, W) and what they condition the U-Net on, by keyword."""
         if not len(codes):
             raise FDAEError("no image given: the codes are empty")
         codes = codes.to(self._execution_device, self.encoder.dtype)
         masks = self.encoder.decode_masks(codes)
-        return codes, masks, self.encoder.condition_map(codes.content, masks)
+        return codes, masks, self.encoder.condition(codes, masks)
 
-    def _run_unet(self, sample: torch.Tensor, timestep: torch.Tensor, condition_map: torch.Tensor) -> torch.Tensor:
+    def _run_unet(
+        self, sample: torch.Tensor, timestep: torch.Tensor, condition: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
         """Output F (B, 3, H, W) in float32, as samplers work: with sigma up to 80, half precision would show."""
-        return self.unet(sample.to(self.unet.dtype), timestep, condition_map.to(self.unet.dtype)).sample.float()
+        condition = {name: value.to(self.unet.dtype) for name, value in condition.items()}
+        return self.unet(sample.to(self.unet.dtype), timestep, **condition).sample.float()
 
     def _starting_noise(self, batch_size: int, generator: Generators, latents: torch.Tensor | None) -> torch.Tensor:
         """Standard normal noise (B, C, H, W) in float32, drawn or checked."""

@@ -17,14 +17,14 @@ from fdae_diffusers.studies.study import StudyConfig, Variant, run_study
 from fdae_diffusers.studies.table import DCI, FACTOR_VAE, MIG, write_table
 from fdae_diffusers.utils.arguments import parse_config, run_script
 
-_NO_CD, _NO_ME = {"content_decorrelation_weight": 0.0}, {"mask_entropy_weight": 0.0}
+_NO_CD, _NO_ME = {"content_decorrelation": 0.0}, {"mask_entropy": 0.0}
 ROWS = {
     variant.name: variant
     for variant in (
         Variant("baseline", "E + G (DiffAE, N = 1)", {"num_concepts": 1}),
-        Variant("cmfnet", "+ CMFNet", {**_NO_CD, **_NO_ME}),
-        Variant("cd", "+ CMFNet, L_CD", _NO_ME),
-        Variant("me", "+ CMFNet, L_ME", _NO_CD),
+        Variant("cmfnet", "+ CMFNet", {"loss_weights": {**_NO_CD, **_NO_ME}}),
+        Variant("cd", "+ CMFNet, L_CD", {"loss_weights": _NO_ME}),
+        Variant("me", "+ CMFNet, L_ME", {"loss_weights": _NO_CD}),
         Variant("full", "full (L_CD, L_ME)", {}),
     )
 }

@@ -2,7 +2,7 @@
 
 from .benchmarks import BENCHMARKS, RENDERED_SHAPES3D, Benchmark, get_benchmark
 from .cache import CachedImages
-from .images import ImageDataset, find_image_column, load_benchmark, load_image_dataset
+from .images import ImageDataset, find_image_column, load_benchmark, load_image_dataset, sample_rows
 from .shapes3d_renderer import Shapes3DRenderer, rendered_shapes3d
 from .streaming import ImageStream, load_image_stream
 
@@ -20,4 +20,5 @@ __all__ = [
     "load_image_dataset",
     "load_image_stream",
     "rendered_shapes3d",
+    "sample_rows",
 ]

@@ -56,9 +56,13 @@ def load_image_dataset(
         )
     find_image_column(dataset, image_column)
     if max_samples is not None and max_samples < len(dataset):
-        chosen = np.random.default_rng(0).choice(len(dataset), max_samples, replace=False)
-        dataset = dataset.select(np.sort(chosen))
+        dataset = dataset.select(sample_rows(len(dataset), max_samples))
     return dataset
+
+
+def sample_rows(num_rows: int, max_samples: int) -> np.ndarray:
+    """Return the rows that `load_image_dataset` keeps of a data set with more than ``max_samples``, ascending."""
+    return np.sort(np.random.default_rng(0).choice(num_rows, max_samples, replace=False))
 
 
 def load_from_source(dataset_name: str | None, train_data_dir: str | None, name: str | None, **kwargs: Any) -> Any:

@@ -6,7 +6,7 @@ condition map  C = sum_n M_n * adjust_n(f^c_n)
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -32,12 +32,14 @@ class CMFNetOutput(BaseOutput):
         mask_codes: (B, N, d_m), where it is; ``None`` for the single-concept baseline.
         masks: (B, N, H, W) in [0, 1], summing to one over N.
         condition_map: (B, d_F, H, W), what the U-Net adds to its first feature map.
+        condition: What the U-Net is given, by keyword, as :meth:`CMFNet.condition` returns it.
     """
 
     content_codes: torch.Tensor
     mask_codes: torch.Tensor | None
     masks: torch.Tensor
     condition_map: torch.Tensor
+    condition: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 class CMFNet(ModelMixin, ConfigMixin):
@@ -149,6 +151,16 @@ class CMFNet(ModelMixin, ConfigMixin):
         adjusted = [adjust(code) for adjust, code in zip(self.adjust, content_codes.unbind(1), strict=True)]
         return torch.einsum("bnhw,bnf->bfhw", masks, torch.stack(adjusted, dim=1))
 
+    def condition(self, codes: FDAECodes, masks: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """Return what the U-Net is conditioned on, by keyword: ``condition_map`` (B, d_F, H, W).
+
+        Args:
+            codes: Codes of B images.
+            masks: Their masks (B, N, H, W), decoded from the codes if they are not given.
+        """
+        masks = self.decode_masks(codes) if masks is None else masks
+        return {"condition_map": self.condition_map(codes.content, masks)}
+
     def _set_gradient_checkpointing(
         self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] = checkpoint
     ) -> None:
@@ -172,5 +184,6 @@ class CMFNet(ModelMixin, ConfigMixin):
         """Factorize images (B, 3, H, W) in [-1, 1] into codes, masks and condition map."""
         codes = self.encode(pixel_values)
         masks = self.decode_masks(codes)
-        output = CMFNetOutput(codes.content, codes.mask, masks, self.condition_map(codes.content, masks))
+        condition: dict[str, Any] = self.condition(codes, masks)
+        output = CMFNetOutput(codes.content, codes.mask, masks, condition.get("condition_map"), condition)
         return output if return_dict else (output.content_codes, output.mask_codes, output.masks, output.condition_map)

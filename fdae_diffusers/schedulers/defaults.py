@@ -1,9 +1,13 @@
 """The sampler that new models come with, and the steps a sampler takes unless told; docs/speed.md has the curve."""
 
-from diffusers import EDMDPMSolverMultistepScheduler
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from ..errors import FDAEError
+from .edm_heun import EDMHeunScheduler
 
 
 def default_scheduler() -> EDMDPMSolverMultistepScheduler:
@@ -13,6 +17,29 @@ def default_scheduler() -> EDMDPMSolverMultistepScheduler:
     better spent above it.
     """
     return EDMDPMSolverMultistepScheduler(sigma_min=0.02, sigma_schedule="exponential")
+
+
+DEFAULT_SAMPLER = "dpm-solver++"
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A sampler that models can be saved with.
+
+    Attributes:
+        make: Makes its scheduler.
+        num_inference_steps: Steps that it takes unless told.
+    """
+
+    make: Callable[[], SchedulerMixin]
+    num_inference_steps: int
+
+
+SAMPLERS: dict[str, Sampler] = {
+    DEFAULT_SAMPLER: Sampler(default_scheduler, 10),
+    "heun": Sampler(EDMHeunScheduler, 40),
+    "euler": Sampler(EDMEulerScheduler, 40),
+}
 
 
 def choose_num_inference_steps(scheduler: SchedulerMixin, num_inference_steps: int | None = None) -> int:

@@ -156,7 +156,10 @@ def _training_config(config: StudyConfig, variant: Variant, seed: int, run_dir: 
         "checkpoints_total_limit": 1,
         "resume_from_checkpoint": "latest" if list_checkpoints(run_dir) else None,
     }
-    return TrainingConfig(**settings | dict(variant.settings))
+    changes = dict(variant.settings)
+    if "loss_weights" in changes:  # the row names those it changes
+        changes["loss_weights"] = {**settings["loss_weights"], **changes["loss_weights"]}
+    return TrainingConfig(**settings | changes)
 
 
 def _settings(config: StudyConfig, part: type[TrainingConfig] | type[EvaluationSettings]) -> dict[str, Any]:

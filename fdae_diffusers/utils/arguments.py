@@ -22,7 +22,16 @@ class JSONMapping(dict[str, Any]):
 
 
 class Parser(HfArgumentParser):
-    """Reports a wrong flag as one line instead of the usage text."""
+    """Reports a wrong flag as one line instead of the usage text.
+
+    The help of a field may be a function that returns the text, where it lists what may be registered later.
+    """
+
+    def add_argument(self, *names: Any, **settings: Any) -> Any:
+        """Add a flag, as `argparse.ArgumentParser.add_argument`."""
+        if callable(text := settings.get("help")):
+            settings["help"] = text()
+        return super().add_argument(*names, **settings)
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing and exiting."""
@@ -31,6 +40,9 @@ class Parser(HfArgumentParser):
 
 def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None, **parser_options: Any) -> ConfigT:
     """Fill a dataclass from ``--config FILE.yaml`` and flags; flags override the file.
+
+    Where the class attribute ``alternatives`` names fields that exclude each other, tuple by tuple, a flag for one
+    replaces whichever of them the file has.
 
     Args:
         config_class: The dataclass; its fields are the flags and the keys of the file.
@@ -48,7 +60,12 @@ def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None,
     known, _ = config_parser.parse_known_args(argv)
     if known.config is not None:
         # As flags ahead of the real ones, the file's values go through the same types and checks, and are overridden.
-        argv = _yaml_as_flags(Path(known.config), get_type_hints(config_class)) + argv
+        values = _read_yaml(Path(known.config), get_type_hints(config_class))
+        given = {token.split("=")[0].removeprefix("--").replace("-", "_") for token in argv if token.startswith("--")}
+        for names in getattr(config_class, "alternatives", ()):
+            if given & set(names):
+                values = {key: value for key, value in values.items() if key not in names}
+        argv = _as_flags(values, get_type_hints(config_class)) + argv
     _, unknown = parser.parse_known_args(argv)
     if unknown:
         parser.error(f"unknown flag {unknown[0]}")
@@ -78,7 +95,7 @@ def run_script(main: Callable[[], Any]) -> None:
         sys.exit(130)
 
 
-def _yaml_as_flags(path: Path, keys: dict[str, Any]) -> list[str]:
+def _read_yaml(path: Path, keys: dict[str, Any]) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -87,10 +104,15 @@ def _yaml_as_flags(path: Path, keys: dict[str, Any]) -> list[str]:
         raise FDAEError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise FDAEError(f"{path} must map names of flags to values")
-    flags: list[str] = []
-    for key, value in values.items():
+    for key in values:
         if key not in keys:
             raise FDAEError(f"{path} has an unknown key {key!r} (--help lists the flags)")
+    return values
+
+
+def _as_flags(values: dict[str, Any], keys: dict[str, Any]) -> list[str]:
+    flags: list[str] = []
+    for key, value in values.items():
         if value is False and keys[key] is not bool:
             value = "no"  # which YAML reads as False
         if isinstance(value, list):

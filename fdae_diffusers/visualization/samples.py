@@ -36,7 +36,10 @@ def pick_images(
 
 
 def make_figures(
-    pipeline: FDAEPipeline, images: list[PIL.Image.Image], num_inference_steps: int | None, swap_grid: bool = False
+    pipeline: FDAEPipeline,
+    images: list[PIL.Image.Image],
+    num_inference_steps: int | None = None,
+    swap_grid: bool = False,
 ) -> Figures:
     """Draw masks, reconstructions and, if asked, the swap grid of images; always from the same starting noise.
 
@@ -65,7 +68,7 @@ def make_edit_figures(
     pipeline: FDAEPipeline,
     source: PIL.Image.Image,
     target: PIL.Image.Image,
-    num_inference_steps: int | None,
+    num_inference_steps: int | None = None,
     basis: CodeBasis | None = None,
 ) -> Figures:
     """Draw the source with each code of the target alone and, given a basis, with each code moved along it.
