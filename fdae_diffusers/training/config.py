@@ -28,14 +28,14 @@ def _loss_weights_help() -> str:
 
 @dataclass
 class NetworkConfig:
-    """What is trained: U-Net and CMFNet."""
+    """Section of the networks: U-Net and CMFNet."""
 
     preset: str = _setting("shapes3d", "Networks: shapes3d, mpi3d, cars3d (paper), tiny-32, tiny-64 (CPU).")
     num_concepts: int | None = _setting(None, "N, instead of the preset's; 1 is the DiffAE baseline without masks.")
     unet: JSONMapping = _mapping("FDAEUNet2DModel arguments to override, in JSON as a flag.")
     encoder: JSONMapping = _mapping("CMFNet arguments to override, in JSON as a flag.")
     mask_init: Literal["released", "shared"] = _setting(
-        "released", "Masks before training: of each image's own, as in the released code, or the same for all images."
+        "released", "Initial masks: different for each image, as in the released code, or shared by all images."
     )
 
     def __post_init__(self):
@@ -45,7 +45,7 @@ class NetworkConfig:
 
 @dataclass
 class DataConfig:
-    """What it is trained on, and how the images are read."""
+    """Section of the data: which images, and how they are read."""
 
     dataset_name: str | None = _setting(
         None, 'Hub id, a local folder laid out like a Hub repository, or "shapes3d-rendered" (built in).'
@@ -53,14 +53,16 @@ class DataConfig:
     dataset_config_name: str | None = _setting(None, "Configuration of the data set, if it has several.")
     train_data_dir: str | None = _setting(None, "Folder of image files, instead of a data set name.")
     split: str = _setting("train", "Split of the data set.")
-    image_column: str | None = _setting(None, "Column with the images; found by itself if there is one.")
+    image_column: str | None = _setting(None, "Column with the images; detected if there is only one.")
     cache_dir: str | None = _setting(None, "Where datasets keeps downloads.")
-    max_train_samples: int | None = _setting(None, "Use only so many images: drawn at random; of a stream, the first.")
+    max_train_samples: int | None = _setting(
+        None, "Use only this many images: a random sample; of a stream, the first."
+    )
     streaming: bool = _setting(False, "Read the data set as a stream: nothing is downloaded before it is needed.")
     shuffle_buffer_size: int = _setting(1000, "Images of a stream among which the order is random.")
     cache_images: bool = _setting(False, "Read every image once, before training, and keep it in memory as bytes.")
-    on_bad_image: Literal["raise", "skip"] = _setting("raise", "Refuse an unreadable image by name, or skip it.")
-    dataloader_num_workers: int = _setting(0, "Processes that read images; 0 reads in the training process.")
+    on_bad_image: Literal["raise", "skip"] = _setting("raise", "Stop at an unreadable image and name it, or skip it.")
+    dataloader_num_workers: int = _setting(0, "Processes that read images; 0: the training process.")
     train_batch_size: int = _setting(32, "Images per process and step.")
 
     # Two names for the data: a flag for one replaces the other in the YAML file; see `parse_config`.
@@ -76,17 +78,20 @@ class DataConfig:
 
 @dataclass
 class ObjectiveConfig:
-    """What is minimised: noise levels and loss terms."""
+    """Section of the objective: noise levels and loss terms."""
 
     p_mean: float = _setting(-1.2, "Mean of ln(sigma).")
     p_std: float = _setting(1.2, "Standard deviation of ln(sigma).")
     loss_weights: JSONMapping = _mapping(_loss_weights_help)
-    reduction: Literal["released", "paper"] = _setting("released", "Of L_CD and L_ME; the weights go with it.")
+    reduction: Literal["released", "paper"] = _setting(
+        "released", "Reduction of L_CD and L_ME; the default loss weights belong to released."
+    )
     gather_batch_statistics: bool = _setting(
-        False, "Take L_CD, and on GPUs batch normalisation, over the batches of all processes; else each over its own."
+        False,
+        "Compute L_CD, and on GPUs batch normalisation, over the batches of all processes instead of each its own.",
     )
     micro_batch_size: int | None = _setting(
-        None, "Images that pass D_M and U-Net at a time: the gradients of the whole batch, with less memory."
+        None, "Images that pass D_M and U-Net at a time: less memory, same gradients as the whole batch."
     )
 
     def __post_init__(self):
@@ -97,7 +102,7 @@ class ObjectiveConfig:
 
 @dataclass
 class OptimizationConfig:
-    """How it is minimised: steps, learning rate, averaging, precision and memory."""
+    """Section of the optimisation: steps, learning rate, averaging, precision and memory."""
 
     max_train_steps: int = _setting(100_000, "Optimizer steps.")
     gradient_accumulation_steps: int = _setting(1, "Batches per optimizer step.")
@@ -107,10 +112,13 @@ class OptimizationConfig:
     )
     lr_warmup_steps: int = _setting(0, "Steps of linear warm-up.")
     max_grad_norm: float | None = _setting(None, "Clip gradients to this norm.")
-    use_ema: bool = _setting(False, 'Average the weights; saved as the variant "ema", and drawn in the pictures.')
-    ema_decay: float = _setting(0.9999, "Weight of the past in that average; it starts lower.")
+    use_ema: bool = _setting(
+        False, 'Average the weights; they are saved as the variant "ema" and used for the pictures.'
+    )
+    ema_decay: float = _setting(0.9999, "Decay of that average, approached from below.")
     gradient_checkpointing: Literal["none", "selective", "full"] = _setting(
-        "none", "Activations of U-Net and D_M to compute twice, to save memory: selective leaves out the costly ones."
+        "none",
+        "Recompute activations of U-Net and D_M in the backward pass to save memory; selective: only cheap ones.",
     )
     mixed_precision: Literal["no", "fp16", "bf16"] | None = _setting(None, "Instead of accelerate's configuration.")
     enable_tf32: bool = _setting(False, "Multiply float32 matrices in TF32 on GPUs that can: faster, less exact.")
@@ -126,7 +134,7 @@ class OptimizationConfig:
 
 @dataclass
 class OutputConfig:
-    """What a run leaves: pipeline, pictures, logs and checkpoints."""
+    """Section of the output: pipeline, pictures, logs and checkpoints."""
 
     output_dir: str = _setting("outputs/fdae", "Folder of the pipeline, its figures, logs and checkpoints.")
     scheduler: str = _setting(DEFAULT_SAMPLER, lambda: f"Sampler saved with the model: {', '.join(SAMPLERS)}.")
@@ -155,7 +163,7 @@ class OutputConfig:
 
 @dataclass
 class HubConfig:
-    """Where the model is published."""
+    """Section of the Hub: where the model is published."""
 
     push_to_hub: bool = _setting(False, "Upload pipeline, card and pictures at the end; needs a login.")
     hub_model_id: str | None = _setting(None, "Repository on the Hub; the name of the output folder by default.")
@@ -199,7 +207,7 @@ class TrainingConfig(HubConfig, OutputConfig, OptimizationConfig, ObjectiveConfi
         Raises:
             FDAEError: If a setting differs that decides what is learned.
         """
-        # A setting that the checkpoint's version did not know had its default's effect.
+        # Settings that are newer than the checkpoint had the effect of their defaults.
         saved = {item.name: item.default for item in fields(self) if item.default is not MISSING} | saved
         saved["loss_weights"] = complete_loss_weights(saved.get("loss_weights"))
         current = asdict(self)

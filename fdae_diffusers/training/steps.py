@@ -102,16 +102,16 @@ def measure_steps(
         batch_size: Images decoded at a time.
     """
     images = (pixel_values + 1) / 2  # [0, 1]
-    codes = pipeline.encode(images)
+    batches = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
+    codes = [pipeline.encode(images[rows]) for rows in batches]
     latents = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
     before, results = pipeline.scheduler, []
     try:
         for num_steps in candidates:
             pipeline.scheduler = scheduler_for(scheduler, num_steps)
-            batches = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
             decoded = [
-                pipeline(codes=codes[rows], latents=latents[rows], num_inference_steps=num_steps, output_type="pt")
-                for rows in batches
+                pipeline(codes=part, latents=latents[rows], num_inference_steps=num_steps, output_type="pt")
+                for part, rows in zip(codes, batches, strict=True)
             ]
             reconstructions = torch.cat([output.images.cpu() for output in decoded])
             results.append(_compare(images, reconstructions, num_steps))

@@ -5,9 +5,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -19,18 +19,15 @@ from ..data.reading import one_line_errors
 from ..errors import RunInterrupted, user_errors
 from ..hub.card import write_model_card
 from ..hub.publish import prepare_repository, publish
-from ..models import CMFNet, FDAEUNet2DModel
-from ..models.compatibility import check_networks
-from ..models.presets import build_models
-from ..objective import FDAEObjective
 from ..pipeline_fdae import FDAEPipeline
-from ..utils.memory import enable_selective_checkpointing, keep_freed_memory
+from ..utils.arguments import JSONMapping
+from ..utils.memory import keep_freed_memory
 from ..visualization.samples import Figures, make_figures, pick_images, save_figures
 from .batches import StreamLoader, load_images, log_skipped, make_loader, pick_unseen_images
+from .building import CUSTOM_PRESET, Networks, build_networks, build_objective, check_networks
 from .checkpoints import checkpoint_step, delete_unfinished, find_checkpoint, load_checkpoint, save_checkpoint
-from .config import NetworkConfig, TrainingConfig
+from .config import TrainingConfig
 from .distributed import (
-    check_configuration,
     gathered_pipeline,
     make_accelerator,
     on_main_process,
@@ -43,17 +40,16 @@ from .results import save_pipeline, write_record
 from .steps import NUM_IMAGES, StepsMeasurement, measure_steps, scheduler_for
 from .stop_signal import Interruption
 
-Networks: TypeAlias = tuple[FDAEUNet2DModel, CMFNet]
-
 
 def train(config: TrainingConfig, networks: Networks | None = None) -> Path:
     """Train a model and write its pipeline, figures, model card, logs and checkpoints.
 
     Args:
         config: The settings.
-        networks: U-Net and encoder to train instead of new ones of ``config.preset``: trained ones to train further,
-            or of other classes. `encoder.condition(codes, masks)` returns what `unet(sample, timestep, **condition)`
-            takes. In a run of several processes, each has to pass the same weights.
+        networks: U-Net and encoder to train instead of new ones: trained networks to train further, or networks of
+            other classes, where `encoder.condition(codes, masks)` returns the keywords of
+            `unet(sample, timestep, **condition)`. The settings of `NetworkConfig` are not used then, and the preset is
+            recorded as "custom". In a run of several processes, each has to pass the same weights.
 
     Returns:
         The output folder, which :meth:`FDAEPipeline.from_pretrained` loads.
@@ -75,6 +71,10 @@ class Trainer:
     """
 
     def __init__(self, config: TrainingConfig, networks: Networks | None = None):
+        if networks is not None:
+            config = replace(
+                config, preset=CUSTOM_PRESET, num_concepts=None, unet=JSONMapping(), encoder=JSONMapping()
+            )
         self.config = config
         self.output_dir = Path(config.output_dir)
         resume_from = find_checkpoint(config)
@@ -88,9 +88,11 @@ class Trainer:
             delete_unfinished(self.output_dir)
         set_seed(config.seed)  # the same weights everywhere, then noise of its own for each process
 
-        if networks is not None:
-            _check_networks(*networks)
-        objective = _build_objective(config, *(networks or _build_networks(config)))
+        if networks is None:
+            networks = build_networks(config)
+        else:
+            check_networks(*networks)
+        objective = build_objective(config, *networks)
         if self.accelerator.process_index > 0:
             set_seed(config.seed, device_specific=True)
         if config.gather_batch_statistics:
@@ -214,7 +216,7 @@ class Trainer:
 
     def _stop(self, signal_number: int) -> NoReturn:
         self.accelerator.end_training()
-        told = f"stopped at step {self.step}; go on with --resume_from_checkpoint latest"
+        told = f"stopped at step {self.step}; resume with --resume_from_checkpoint latest"
         raise RunInterrupted(signal_number, told if self.accelerator.is_main_process else "")
 
     def _finish(self, cost: dict[str, float]) -> None:
@@ -273,44 +275,6 @@ class Trainer:
                     tracker.log_images({name: np.asarray(figure)[None]}, step=self.step, dataformats="NHWC")
                 elif tracker.name == "wandb":
                     tracker.log_images({name: [figure]}, step=self.step)
-
-
-def _build_networks(config: NetworkConfig) -> Networks:
-    unet, encoder = build_models(config.preset, config.unet, config.encoder)
-    if config.mask_init == "shared":
-        encoder.start_with_shared_masks()
-    return unet, encoder
-
-
-def _check_networks(unet: FDAEUNet2DModel, encoder: CMFNet) -> None:
-    """Refuse before training what could not be saved or loaded after it."""
-    with user_errors("cannot train these networks", ValueError):
-        check_networks(unet, encoder)
-    for network in (unet, encoder):
-        check_configuration(network)
-
-
-def _build_objective(config: TrainingConfig, unet: FDAEUNet2DModel, encoder: CMFNet) -> FDAEObjective:
-    for network in (unet, encoder):
-        network.train()  # `from_pretrained` leaves it in evaluation mode
-        if config.gradient_checkpointing == "selective":
-            enable_selective_checkpointing(network)
-        elif config.gradient_checkpointing == "full":
-            network.enable_gradient_checkpointing()
-    if config.torch_compile:  # in place: names of parameters stay
-        unet.compile()
-        encoder.compile()
-    return FDAEObjective(
-        unet,
-        encoder,
-        scheduler_for(config.scheduler),
-        p_mean=config.p_mean,
-        p_std=config.p_std,
-        loss_weights=config.loss_weights,
-        reduction=config.reduction,
-        gather_batch_statistics=config.gather_batch_statistics,
-        micro_batch_size=config.micro_batch_size,
-    )
 
 
 def _check_writable(folder: Path) -> None:

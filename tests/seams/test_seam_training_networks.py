@@ -45,10 +45,9 @@ def assert_saved_as_token_networks(folder):
     pipeline = FDAEPipeline.from_pretrained(folder)
     assert type(pipeline.unet).__name__ == "TokenUNet"
     assert type(pipeline.encoder).__name__ == "TokenEncoder"
-    assert json.loads((folder / "training.json").read_text())["networks"] == {
-        "unet": "TokenUNet",
-        "encoder": "TokenEncoder",
-    }
+    record = json.loads((folder / "training.json").read_text())
+    assert record["networks"] == {"unet": "TokenUNet", "encoder": "TokenEncoder"}
+    assert record["config"]["preset"] == "custom"
     image = pipeline(torch.rand(1, 3, 16, 16), num_inference_steps=2, output_type="pt").images
     assert image.isfinite().all()
     return pipeline
