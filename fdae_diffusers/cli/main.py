@@ -6,6 +6,7 @@ Each command is a function that writes its output into a file which takes its na
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,6 @@ import PIL.Image
 import torch
 from safetensors import SafetensorError
 
-from ..code_files import load_codes, save_codes
 from ..codes import Concepts, FDAECodes
 from ..errors import FDAEError, first_line
 from ..hub.loading import load_pipeline
@@ -82,7 +82,7 @@ def encode(args: argparse.Namespace, file: Path) -> None:
     pipeline = _load(args)
     batches = [args.images[start : start + BATCH_SIZE] for start in range(0, len(args.images), BATCH_SIZE)]
     codes = FDAECodes.cat(pipeline.encode(_read(pipeline, batch)) for batch in batches)
-    save_codes(codes, file, args.images, args.model)
+    codes.save(file, {"images": json.dumps(args.images), "model": args.model})
 
 
 def masks(args: argparse.Namespace, file: Path) -> None:
@@ -98,7 +98,7 @@ def reconstruct(args: argparse.Namespace, file: Path) -> None:
     if args.images[0].endswith(".safetensors"):
         if len(args.images) > 1:
             raise FDAEError("name image files, or one file of codes")
-        codes, _ = load_codes(args.images[0])
+        codes = FDAECodes.load(args.images[0])
         figures.image_grid([_decode(pipeline, codes, args, _latents(pipeline, args))]).save(file)
         return
     images = _read(pipeline, args.images)

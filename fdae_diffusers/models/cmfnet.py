@@ -6,7 +6,7 @@ condition map  C = sum_n M_n * adjust_n(f^c_n)
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ..codes import FDAECodes
+from ..codes import FDAECodes, check_codes
 from ..errors import FDAEError
 from .image_encoder import ImageBackbone
 from .mask_decoder import MaskDecoder, MaskDecoderNorm
@@ -31,15 +31,17 @@ class CMFNetOutput(BaseOutput):
         content_codes: (B, N, d_c), what each concept is.
         mask_codes: (B, N, d_m), where it is; ``None`` for the single-concept baseline.
         masks: (B, N, H, W) in [0, 1], summing to one over N.
-        condition_map: (B, d_F, H, W), what the U-Net adds to its first feature map.
-        condition: What the U-Net is given, by keyword, as :meth:`CMFNet.condition` returns it.
+        condition_map: (B, d_F, H, W), what the U-Net adds to its first feature map; ``None`` if a subclass of CMFNet
+            conditions the U-Net otherwise.
+        condition: What the U-Net is called with besides sample and timestep, tensors by keyword: see
+            :meth:`CMFNet.condition`.
     """
 
     content_codes: torch.Tensor
     mask_codes: torch.Tensor | None
     masks: torch.Tensor
-    condition_map: torch.Tensor
-    condition: dict[str, torch.Tensor] = field(default_factory=dict)
+    condition_map: torch.Tensor | None
+    condition: dict[str, torch.Tensor]
 
 
 class CMFNet(ModelMixin, ConfigMixin):
@@ -47,6 +49,8 @@ class CMFNet(ModelMixin, ConfigMixin):
 
     With ``num_concepts=1`` it is the DiffAE baseline of the paper's ablation: one content code, no mask code, no D_M,
     and a mask of ones.
+
+    To condition a U-Net otherwise, by cross-attention on codes for example, override :meth:`condition` in a subclass.
 
     Args:
         sample_size: Height and width of images, masks and condition map.
@@ -61,7 +65,7 @@ class CMFNet(ModelMixin, ConfigMixin):
         norm_num_groups: Groups of D_M's GroupNorms.
 
     Raises:
-        ValueError: If ``num_concepts`` or a size is below one, or D_M or the backbone cannot be built as asked.
+        FDAEError: If ``num_concepts`` or a size is below one, or D_M or the backbone cannot be built as asked.
     """
 
     _supports_gradient_checkpointing = True
@@ -90,7 +94,7 @@ class CMFNet(ModelMixin, ConfigMixin):
         }
         for name, value in sizes.items():
             if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+                raise FDAEError(f"{name} must be at least 1, not {value}")
 
         self.image_encoder = ImageBackbone(backbone, sample_size)
         self.content_head = nn.Linear(self.image_encoder.feature_dim, num_concepts * content_dim)
@@ -137,9 +141,9 @@ class CMFNet(ModelMixin, ConfigMixin):
         """Decode masks (B, N, H, W), a softmax over the N concepts at every pixel (eq. 4); ones if N is 1.
 
         Raises:
-            ValueError: If the codes are those of another model.
+            FDAEError: If these are no codes, or those of another model.
         """
-        self._check_codes(codes)
+        self._check_codes(check_codes(codes))
         if self.mask_decoder is None or codes.mask is None:
             size = self.config.sample_size
             return codes.content.new_ones(len(codes), 1, size, size)
@@ -151,12 +155,16 @@ class CMFNet(ModelMixin, ConfigMixin):
         adjusted = [adjust(code) for adjust, code in zip(self.adjust, content_codes.unbind(1), strict=True)]
         return torch.einsum("bnhw,bnf->bfhw", masks, torch.stack(adjusted, dim=1))
 
+    @apply_forward_hook
     def condition(self, codes: FDAECodes, masks: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        """Return what the U-Net is conditioned on, by keyword: ``condition_map`` (B, d_F, H, W).
+        """Compute what the U-Net is conditioned on: the pipeline and the objective call ``unet(x, t, **condition)``.
 
         Args:
             codes: Codes of B images.
-            masks: Their masks (B, N, H, W), decoded from the codes if they are not given.
+            masks: Their masks (B, N, H, W), if :meth:`decode_masks` has decoded them already.
+
+        Returns:
+            Tensors (B, ...) by the U-Net's keyword; here ``{"condition_map": (B, d_F, H, W)}``.
         """
         masks = self.decode_masks(codes) if masks is None else masks
         return {"condition_map": self.condition_map(codes.content, masks)}
@@ -181,9 +189,14 @@ class CMFNet(ModelMixin, ConfigMixin):
             raise FDAEError(f"codes of another model: this one has (N, d) = {expected}, these have {given}")
 
     def forward(self, pixel_values: torch.Tensor, return_dict: bool = True) -> CMFNetOutput | tuple:
-        """Factorize images (B, 3, H, W) in [-1, 1] into codes, masks and condition map."""
+        """Factorize images (B, 3, H, W) in [-1, 1] into codes, masks and condition.
+
+        Args:
+            pixel_values: The images.
+            return_dict: Return an output object instead of the tuple of its fields.
+        """
         codes = self.encode(pixel_values)
         masks = self.decode_masks(codes)
-        condition: dict[str, Any] = self.condition(codes, masks)
-        output = CMFNetOutput(codes.content, codes.mask, masks, condition.get("condition_map"), condition)
-        return output if return_dict else (output.content_codes, output.mask_codes, output.masks, output.condition_map)
+        condition = self.condition(codes, masks)
+        output = (codes.content, codes.mask, masks, condition.get("condition_map"), condition)
+        return CMFNetOutput(*output) if return_dict else output

@@ -1,4 +1,4 @@
-"""The FDAE generator: a `UNet2DModel` with a stem to which the condition map is added (FDAE paper, eq. 7).
+"""The FDAE U-Net: a `UNet2DModel` with a stem to which the condition map is added (FDAE paper, eq. 7).
 
 h = conv_stem(sample) + condition_map      once, before the skip connections start
 F = U-Net(h, timestep)
@@ -11,6 +11,8 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import nn
+
+from ..errors import FDAEError
 
 
 class FDAEUNet2DModel(UNet2DModel):
@@ -51,7 +53,7 @@ class FDAEUNet2DModel(UNet2DModel):
         num_train_timesteps: See `UNet2DModel`.
 
     Raises:
-        ValueError: If ``center_input_sample`` or ``time_embedding_type`` do not fit EDM preconditioning, or the sample
+        FDAEError: If ``center_input_sample`` or ``time_embedding_type`` do not fit EDM preconditioning, or the sample
             size cannot be halved as often as there are levels.
     """
 
@@ -96,13 +98,13 @@ class FDAEUNet2DModel(UNet2DModel):
         num_train_timesteps: int | None = None,
     ):
         if center_input_sample or time_embedding_type != "positional":
-            raise ValueError(
+            raise FDAEError(
                 "EDM preconditioning needs center_input_sample=False and time_embedding_type='positional', "
                 f"not {center_input_sample} and {time_embedding_type!r}"
             )
         scale = 2 ** (len(block_out_channels) - 1)
         if isinstance(sample_size, int) and (sample_size < 1 or sample_size % scale):
-            raise ValueError(
+            raise FDAEError(
                 f"sample_size={sample_size} must be a multiple of {scale}: there are {len(block_out_channels)} levels"
             )
         super().__init__(

@@ -1,6 +1,13 @@
 """Samplers that diffusers does not have, and the choice among all."""
 
-from .defaults import DEFAULT_SAMPLER, SAMPLERS, Sampler, choose_num_inference_steps, default_scheduler
+from .defaults import (
+    DEFAULT_SAMPLER,
+    SAMPLERS,
+    Sampler,
+    choose_num_inference_steps,
+    default_scheduler,
+    make_scheduler,
+)
 from .edm_heun import EDMHeunScheduler
 
 __all__ = [
@@ -10,4 +17,5 @@ __all__ = [
     "Sampler",
     "choose_num_inference_steps",
     "default_scheduler",
+    "make_scheduler",
 ]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Give a model the code that loads it, for people who have diffusers but not the package fdae_diffusers.
 
-    python pipelines/remote_code/export.py --model outputs/quickstart --output outputs/quickstart-remote-code
+    python pipelines/remote_code/export.py --model outputs/quickstart --output_dir outputs/quickstart-remote-code
 
 The result loads with `DiffusionPipeline.from_pretrained(folder_or_repository, trust_remote_code=True)`. The code is
 generated from the installed package. README.md next to this file says where to upload it.
@@ -40,17 +40,17 @@ class ExportConfig:
     """Settings of an export."""
 
     model: str = field(metadata={"help": "Pipeline folder or Hub id."})
-    output: str = field(metadata={"help": "Folder to write; it must not exist."})
+    output_dir: str = field(metadata={"help": "Folder to write; it must not exist."})
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a model on the Hub."})
 
 
 def main() -> None:
     """Export with the settings of the command line."""
     config = parse_config(ExportConfig)
-    print(f"written to {export(config.model, config.output, config.revision)}")
+    print(f"written to {export(config.model, config.output_dir, config.revision)}")
 
 
-def export(model: str | Path, output: str | Path, revision: str | None = None) -> Path:
+def export(model: str | Path, output_dir: str | Path, revision: str | None = None) -> Path:
     """Copy a pipeline and add the code that loads it without the package.
 
     Weights in all variants, configurations and the files at the top of the folder (the model card) are copied;
@@ -58,16 +58,16 @@ def export(model: str | Path, output: str | Path, revision: str | None = None) -
 
     Args:
         model: Pipeline folder or Hub id.
-        output: Folder to write: whole, or not at all.
+        output_dir: Folder to write: whole, or not at all.
         revision: Branch, tag or commit of a model on the Hub.
 
     Returns:
         The folder.
 
     Raises:
-        FDAEError: If there is no such model, it is no FDAE pipeline, or the output exists already.
+        FDAEError: If there is no such model, it is no FDAE pipeline, or the folder exists already.
     """
-    with new_folder(output) as folder:
+    with new_folder(output_dir) as folder:
         source = Path(model) if Path(model).is_dir() else _download(str(model), revision)
         index = _read_index(source)
         components = [name for name, value in index.items() if isinstance(value, list) and (source / name).is_dir()]
@@ -83,7 +83,7 @@ def export(model: str | Path, output: str | Path, revision: str | None = None) -
         index["_class_name"] = ["pipeline", index["_class_name"]]
         (folder / "pipeline.py").write_text(pipeline_code(), encoding="utf-8")
         (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    return Path(output)
+    return Path(output_dir)
 
 
 def pipeline_code() -> str:

@@ -172,7 +172,9 @@ def swap(
     sampled.set_progress_bar_config(disable=True)
 
     codes = pipeline.encode([a, b])
-    edited = codes[0].swap(codes[1], content=choice.content, mask=choice.mask)
+    edited = codes[0]
+    if choice.content or choice.mask:
+        edited = edited.swap(codes[1], content=choice.content, mask=choice.mask)
     wanted = edited if codes.mask is None else FDAECodes.cat([edited, codes.pairs()])
     if choice.keep_noise:
         noise = sampled.invert([a, b], codes, choice.steps)[[0, 0, 0, 1, 1][: len(wanted)]]  # rows of the grid: A, B

@@ -11,7 +11,6 @@ from safetensors import safe_open
 from fdae_diffusers import FDAECodes
 from fdae_diffusers.basis import BASIS_FILE, CodeBasis
 from fdae_diffusers.cli.main import main, run
-from fdae_diffusers.code_files import load_codes, save_codes
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.evaluation import disentanglement as evaluation
 from fdae_diffusers.image_processing import read_image
@@ -53,7 +52,8 @@ def cell(picture, row, column, left=0, top=HEADER_HEIGHT):
 
 def test_codes_of_a_file_are_those_of_the_images_and_decode_again(here, model):
     run(["encode", "b.png", "a.png"])
-    codes, names = load_codes("codes.safetensors")
+    codes = FDAECodes.load("codes.safetensors")
+    names = json.loads(FDAECodes.read_metadata("codes.safetensors")["images"])
     assert names == ["b.png", "a.png"]
     expected = micro_pipeline().encode([read_image(name, 16) for name in names])
     torch.testing.assert_close(codes.content, expected.content)
@@ -63,13 +63,6 @@ def test_codes_of_a_file_are_those_of_the_images_and_decode_again(here, model):
     run(["reconstruct", "b.png", "a.png", "--steps", "2"])
     from_codes, from_images = figure("codes.png"), figure("reconstruct.png")
     np.testing.assert_array_equal(cell(from_codes, 0, 1, top=0), cell(from_images, 1, 1, top=0))
-
-
-def test_codes_of_a_single_concept_survive_the_file(tmp_path):
-    save_codes(FDAECodes(torch.ones(1, 1, 4)), tmp_path / "c.safetensors", ["x"], "m")
-    codes, names = load_codes(tmp_path / "c.safetensors")
-    assert codes.mask is None
-    assert names == ["x"]
 
 
 def test_masks_have_a_column_per_concept(here):
@@ -170,7 +163,7 @@ def test_mistakes_are_one_line_and_leave_no_file(here, model, capsys, arguments,
     (here / "text.png").write_text("text")
     (here / "half.png").write_bytes((here / "a.png").read_bytes()[:600])
     (here / "micro.safetensors").write_bytes((model / BASIS_FILE).read_bytes())
-    save_codes(FDAECodes(torch.ones(1, 2, 6), torch.ones(1, 2, 6)), here / "other.safetensors", ["x"], "other")
+    FDAECodes(torch.ones(1, 2, 6), torch.ones(1, 2, 6)).save(here / "other.safetensors")
     before = set(here.iterdir())
     with pytest.raises(SystemExit) as stop:
         main(arguments)

@@ -150,6 +150,30 @@ def test_any_transformers_backbone_encodes_and_survives_saving(backbone, tmp_pat
     assert torch.equal(again(pixel_values).condition_map, encoder(pixel_values).condition_map)
 
 
+def test_every_parameter_of_a_dinov2_backbone_that_learns_gets_a_gradient():
+    # DistributedDataParallel stops otherwise.
+    backbone = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    encoder = CMFNet(**{**MICRO_ENCODER, "backbone": {**backbone, "patch_size": 4, "mlp_ratio": 1}})
+    encoder(torch.rand(2, 3, 16, 16)).condition_map.square().sum().backward()
+    learning = [name for name, parameter in encoder.named_parameters() if parameter.requires_grad]
+    assert [name for name in learning if encoder.get_parameter(name).grad is None] == []
+    assert not any(name.endswith("mask_token") for name in learning)
+    assert "image_encoder.model.embeddings.cls_token" in learning
+
+
+def test_condition_is_the_map_with_masks_given_or_decoded():
+    encoder = CMFNet(**MICRO_ENCODER).eval()
+    output = encoder(torch.rand(2, 3, 16, 16))
+    assert list(output.condition) == ["condition_map"]
+    assert output.condition["condition_map"] is output.condition_map
+    codes = FDAECodes(output.content_codes, output.mask_codes)
+    for condition in (encoder.condition(codes), encoder.condition(codes, output.masks)):
+        assert torch.equal(condition["condition_map"], output.condition_map)
+    other_masks = output.masks.flip(1)
+    expected = encoder.condition_map(output.content_codes, other_masks)
+    assert torch.equal(encoder.condition(codes, other_masks)["condition_map"], expected)
+
+
 def test_condition_map_enters_once_after_the_stem():
     unet = FDAEUNet2DModel(**MICRO_UNET).eval()
     for parameter in unet.parameters():
