@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
+from ..codes import FDAECodes
 from ..pipeline_fdae import FDAEPipeline
 from ..schedulers import SAMPLERS
 
@@ -102,19 +103,16 @@ def measure_steps(
         batch_size: Images decoded at a time.
     """
     images = (pixel_values + 1) / 2  # [0, 1]
-    batches = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
-    codes = [pipeline.encode(images[rows]) for rows in batches]
-    latents = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    codes = FDAECodes.cat(pipeline.encode(part) for part in images.split(batch_size))
+    latents = pipeline.prepare_latents(len(images), torch.Generator().manual_seed(0))
     before, results = pipeline.scheduler, []
     try:
         for num_steps in candidates:
             pipeline.scheduler = scheduler_for(scheduler, num_steps)
-            decoded = [
-                pipeline(codes=part, latents=latents[rows], num_inference_steps=num_steps, output_type="pt")
-                for part, rows in zip(codes, batches, strict=True)
-            ]
-            reconstructions = torch.cat([output.images.cpu() for output in decoded])
-            results.append(_compare(images, reconstructions, num_steps))
+            reconstructions = pipeline.decode(
+                codes, num_steps, latents=latents, output_type="pt", batch_size=batch_size
+            )
+            results.append(_compare(images, reconstructions.cpu(), num_steps))
     finally:
         pipeline.scheduler = before
     return StepsMeasurement(results, len(images), held_out)

@@ -84,10 +84,10 @@ def make_edit_figures(
         Pictures by name.
     """
     codes, target_codes = pipeline.encode(source), pipeline.encode(target)
-    latents = torch.randn(1, 3, *[pipeline.unet.config.sample_size] * 2, generator=torch.Generator().manual_seed(0))
+    latents = pipeline.prepare_latents(1, torch.Generator().manual_seed(0))
 
     def decode(edited: FDAECodes) -> list[PIL.Image.Image]:
-        return pipeline(codes=edited, latents=latents, num_inference_steps=num_inference_steps).images
+        return pipeline.decode(edited, num_inference_steps, latents=latents)
 
     figures = {"single_swaps": single_swap_figure(source, target, decode(codes.single_swaps(target_codes)))}
     if basis is not None:
