@@ -56,7 +56,7 @@ def test_denoised_image_and_losses_agree(converted, reference):
     pixel_values, noise = reference["images"], reference["noise"]
     sigma = reference["sigmas"].view(-1, 1, 1, 1)
     condition_map = converted.encoder(pixel_values).condition_map
-    denoised = objective.denoise(pixel_values + sigma * noise, sigma, condition_map)
+    denoised = objective.denoise(pixel_values + sigma * noise, sigma, condition_map=condition_map)
     assert_agrees(denoised, reference["denoised"])
     assert_agrees(reconstruction_loss(denoised, pixel_values, sigma), reference["loss/mse"])
 
