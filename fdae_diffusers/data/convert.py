@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from ..errors import FDAEError
 from ..utils.files import new_folder
-from ..utils.live_help import LiveHelp
 from .benchmarks import BENCHMARKS, Benchmark, get_benchmark
 
 ROWS_PER_SHARD = 20_000  # up to 200 MB at 64x64
@@ -36,8 +35,8 @@ def _original_files() -> str:
 class ConversionConfig:
     """Settings of a conversion."""
 
-    benchmark: str = field(metadata=LiveHelp(lambda: f"One of {', '.join(_readable())}."))
-    source: str = field(metadata=LiveHelp(lambda: f"The original files: {_original_files()}."))
+    benchmark: str = field(metadata={"help": lambda: f"One of {', '.join(_readable())}."})
+    source: str = field(metadata={"help": lambda: f"The original files: {_original_files()}."})
     output_dir: str = field(metadata={"help": "Folder to write; there must be nothing in it yet."})
     rows_per_shard: int = field(default=ROWS_PER_SHARD, metadata={"help": "Images in one parquet file."})
 

@@ -7,7 +7,6 @@ from ..basis import CodeBasis
 from ..data import BENCHMARKS, ImageDataset, load_benchmark, load_image_dataset
 from ..hub.loading import ModelConfig
 from ..utils.arguments import check_at_least_one
-from ..utils.live_help import LiveHelp
 from .encode import encode_dataset
 
 
@@ -16,7 +15,7 @@ class BasisConfig(ModelConfig):
     """Settings of a fit."""
 
     dataset: str = field(
-        metadata=LiveHelp(lambda: f"One of {', '.join(BENCHMARKS)}, or a data set on the Hub or in a folder.")
+        metadata={"help": lambda: f"One of {', '.join(BENCHMARKS)}, or a data set on the Hub or in a folder."}
     )
     dataset_path: str | None = field(
         default=None, metadata={"help": "Local folder or Hub id of a benchmark, instead of its own place on the Hub."}

@@ -18,7 +18,6 @@ from ..metrics.suite import DEFAULT_METRICS, METRICS, drawn_rows, select_metrics
 from ..models import CMFNet
 from ..utils.arguments import check_at_least_one
 from ..utils.files import whole_file
-from ..utils.live_help import LiveHelp
 from ..visualization.figures import importance_figure
 from .encode import code_sizes, encode_dataset
 from .results import ResultConfig, public_name, result_path, write_result
@@ -32,7 +31,7 @@ class EvaluationSettings:
         FDAEError: If there is no such metric, or there are too few images.
     """
 
-    dataset: str = field(kw_only=True, metadata=LiveHelp(lambda: f"One of {', '.join(BENCHMARKS)}."))
+    dataset: str = field(kw_only=True, metadata={"help": lambda: f"One of {', '.join(BENCHMARKS)}."})
     dataset_path: str | None = field(
         default=None, metadata={"help": "Local folder or Hub id of the data set, instead of its own place on the Hub."}
     )
@@ -41,7 +40,7 @@ class EvaluationSettings:
     )
     metrics: list[str] = field(
         default_factory=lambda: list(DEFAULT_METRICS),
-        metadata=LiveHelp(lambda: f"What to compute, of {', '.join(METRICS)}."),
+        metadata={"help": lambda: f"What to compute, of {', '.join(METRICS)}."},
     )
     num_train: int = field(default=10_000, metadata={"help": "Images that metrics are fitted on."})
     num_test: int = field(default=5_000, metadata={"help": "Images that they are tested on."})
