@@ -219,7 +219,7 @@ class FDAECodes:
         if max(content_dim or 0, mask_dim or 0) > shape[2]:
             raise FDAEError(f"stacked codes of {shape} do not hold content_dim={content_dim} and mask_dim={mask_dim}")
         content, mask = stacked[:, :num_concepts, :content_dim], stacked[:, num_concepts:, :mask_dim]
-        return FDAECodes(content, mask if mask.shape[1] else None)
+        return FDAECodes(content.contiguous(), mask.contiguous() if mask.shape[1] else None)
 
     def save(self, path: str | os.PathLike, metadata: Mapping[str, str] | None = None) -> None:
         """Write the codes to a safetensors file, in one step: tensors ``content`` and, unless N = 1, ``mask``.

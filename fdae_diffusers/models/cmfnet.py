@@ -6,7 +6,7 @@ condition map  C = sum_n M_n * adjust_n(f^c_n)
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -38,9 +38,10 @@ class CMFNetOutput(BaseOutput):
     """
 
     content_codes: torch.Tensor
-    mask_codes: torch.Tensor | None
+    # What may be None has a default: distributed wrappers take outputs apart and put them together without it.
+    mask_codes: torch.Tensor | None = field(default=None, kw_only=True)
     masks: torch.Tensor
-    condition_map: torch.Tensor | None
+    condition_map: torch.Tensor | None = field(default=None, kw_only=True)
     condition: dict[str, torch.Tensor]
 
 
@@ -198,5 +199,13 @@ class CMFNet(ModelMixin, ConfigMixin):
         codes = self.encode(pixel_values)
         masks = self.decode_masks(codes)
         condition = self.condition(codes, masks)
-        output = (codes.content, codes.mask, masks, condition.get("condition_map"), condition)
-        return CMFNetOutput(*output) if return_dict else output
+        condition_map = condition.get("condition_map")
+        if not return_dict:
+            return codes.content, codes.mask, masks, condition_map, condition
+        return CMFNetOutput(
+            content_codes=codes.content,
+            mask_codes=codes.mask,
+            masks=masks,
+            condition_map=condition_map,
+            condition=condition,
+        )

@@ -174,6 +174,13 @@ def test_condition_is_the_map_with_masks_given_or_decoded():
     assert torch.equal(encoder.condition(codes, other_masks)["condition_map"], expected)
 
 
+def test_output_survives_what_distributed_wrappers_do_with_it():
+    output = CMFNet(**{**MICRO_ENCODER, "num_concepts": 1}).eval()(torch.rand(2, 3, 16, 16))
+    doubled = torch.utils._pytree.tree_map(lambda x: 2 * x, output)
+    assert doubled.mask_codes is None
+    assert torch.equal(doubled.condition["condition_map"], 2 * output.condition_map)
+
+
 def test_condition_map_enters_once_after_the_stem():
     unet = FDAEUNet2DModel(**MICRO_UNET).eval()
     for parameter in unet.parameters():
