@@ -70,7 +70,7 @@ class StepsMeasurement:
             f"reconstruction of {self.num_images} images {kind}:",
             "steps  PSNR [dB]  grain",
             *(f"{item.num_inference_steps:5d}  {item.psnr:9.2f}  {item.grain:5.3f}" for item in self.results),
-            f"{self.best} steps are saved with the model",
+            f"saved with the model: num_inference_steps={self.best}",
         ]
         return "\n".join(lines)
 

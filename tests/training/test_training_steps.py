@@ -9,7 +9,8 @@ from helpers.models import micro_pipeline
 from helpers.training import config_for
 
 from fdae_diffusers import FDAEPipeline
-from fdae_diffusers.training import train
+from fdae_diffusers.schedulers import SAMPLERS, Sampler
+from fdae_diffusers.training import TrainingConfig, train
 from fdae_diffusers.training.batches import load_images, make_loader, pick_unseen_images
 from fdae_diffusers.training.distributed import make_accelerator
 from fdae_diffusers.training.steps import (
@@ -20,6 +21,7 @@ from fdae_diffusers.training.steps import (
     measure_steps,
     scheduler_for,
 )
+from fdae_diffusers.utils.arguments import parse_config
 
 
 def measurement(*psnr: float) -> StepsMeasurement:
@@ -99,9 +101,13 @@ def test_a_given_number_of_steps_is_not_searched_but_saved(tmp_path, steps, sche
     assert pipeline.config.num_inference_steps == steps
 
 
-def test_sampler_of_the_configuration_is_saved(tmp_path):
-    train(config_for(tmp_path, scheduler="heun", num_inference_steps=3, max_train_steps=1))
-    assert FDAEPipeline.from_pretrained(tmp_path).scheduler.config._class_name == "EDMHeunScheduler"
+def test_a_sampler_from_outside_is_listed_and_saved(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(SAMPLERS, "mine", Sampler(lambda: EDMEulerScheduler(sigma_min=0.25), 5))
+    with pytest.raises(SystemExit):
+        parse_config(TrainingConfig, ["--help"])
+    assert "mine" in capsys.readouterr().out
+    train(config_for(tmp_path, scheduler="mine", num_inference_steps=3, max_train_steps=1))
+    assert FDAEPipeline.from_pretrained(tmp_path).scheduler.config.sigma_min == 0.25
 
 
 def as_set(images: torch.Tensor) -> set[bytes]:
