@@ -17,7 +17,7 @@ LAYERS = [
     {"cli"},
     {"studies"},
     {"training", "evaluation", "export"},
-    {"hub", "visualization", "conversion"},
+    {"hub", "visualization", "conversion", "health"},
     {"__init__"},
     {"api"},
     {"pipeline_fdae", "objective", "basis"},
