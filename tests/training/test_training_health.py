@@ -30,7 +30,7 @@ def test_health_is_measured_on_images_not_trained_on(tmp_path, capsys, trackers,
     assert sorted(path.name for path in tmp_path.glob("health*")) == names
     health = HealthReport.load(tmp_path / names[0])
     assert health.held_out
-    assert (health.num_images, health.num_inference_steps, len(health.usage)) == (64, 2, 3)
+    assert (health.num_images, health.num_inference_steps, len(health.usage)) == (24, 2, 3)
     assert trackers["health/psnr"] == health.psnr
     assert trackers["health/num_alive"] == health.num_alive
     assert str(health) in capsys.readouterr().out
