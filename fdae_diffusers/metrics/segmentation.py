@@ -33,7 +33,8 @@ def segmentation_scores(masks: np.ndarray, parts: np.ndarray, num_parts: int, ba
     masks, parts = np.asarray(masks), np.asarray(parts)
     if masks.ndim != 4 or parts.shape != (len(masks), *masks.shape[2:]) or not np.issubdtype(parts.dtype, np.integer):
         raise ValueError(
-            f"expected masks (n, N, H, W) and integer parts (n, H, W), got {masks.shape} and {parts.dtype} {parts.shape}"
+            "expected masks (n, N, H, W) and integer parts (n, H, W), "
+            f"got {masks.shape} and {parts.dtype} {parts.shape}"
         )
     if not parts.size or not 0 <= parts.min() <= parts.max() < num_parts:
         raise ValueError(f"parts must be 0..{num_parts - 1}")
