@@ -93,6 +93,11 @@ class TrainingConfig:
     p_std: float = _setting(1.2, "Standard deviation of ln(sigma).")
     content_decorrelation_weight: float = _setting(2.5e-5, "w_CD.")
     mask_entropy_weight: float = _setting(1e-4, "w_ME.")
+    p_mean_end: float | None = _setting(None, "Move p_mean to this during training.")
+    p_std_end: float | None = _setting(None, "Move p_std to this.")
+    mask_entropy_weight_end: float | None = _setting(None, "Move w_ME to this, on a logarithmic scale.")
+    move_start: float = _setting(0.5, "Fraction of the steps at which these settings begin to move.")
+    move_end: float = _setting(0.8, "Fraction of the steps at which they have arrived.")
     reduction: Literal["released", "paper"] = _setting("released", "Of L_CD and L_ME; the weights go with it.")
 
     # --- Optimisation
@@ -153,6 +158,18 @@ class TrainingConfig:
         for name in ("learning_rate", "p_std"):
             if getattr(self, name) <= 0:
                 raise FDAEError(f"{name} must be positive, not {getattr(self, name)}")
+        if self.p_std_end is not None and self.p_std_end <= 0:
+            raise FDAEError(f"p_std_end must be positive, not {self.p_std_end}")
+        if (
+            self.mask_entropy_weight_end is not None
+            and min(self.mask_entropy_weight, self.mask_entropy_weight_end) <= 0
+        ):
+            raise FDAEError("mask_entropy_weight must be positive to move to mask_entropy_weight_end, and that too")
+        if not 0 <= self.move_start < self.move_end <= 1:
+            raise FDAEError(
+                f"0 <= move_start < move_end <= 1 is needed, not {self.move_start} and {self.move_end}: "
+                "they are fractions of the steps"
+            )
         if not 0 <= self.ema_decay < 1:
             raise FDAEError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}")
 

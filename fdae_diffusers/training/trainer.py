@@ -32,6 +32,7 @@ from .figures import Figures, make_figures, pick_images, save_figures
 from .interruption import Interruption
 from .meter import LossMeter
 from .model_card import write_model_card
+from .phases import moving_settings
 from .publishing import prepare_repository, publish
 from .results import save_pipeline, write_record
 
@@ -153,6 +154,9 @@ class Trainer:
 
     def _train_step(self, batches: Iterator[dict[str, torch.Tensor]]) -> None:
         """One step of the optimizer, over as many batches as are accumulated."""
+        objective = self.accelerator.unwrap_model(self.objective)
+        for name, value in moving_settings(self.config, self.step / self.config.max_train_steps).items():
+            setattr(objective, name, value)
         for _ in range(self.config.gradient_accumulation_steps):
             with self.accelerator.accumulate(self.objective):
                 output = self.objective(next(batches)["pixel_values"])
