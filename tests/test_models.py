@@ -87,6 +87,19 @@ def test_masks_sum_to_one_and_the_map_spreads_adjusted_codes_over_them():
     torch.testing.assert_close(output.condition_map, literal)
 
 
+def test_pixels_belong_to_the_ground_unless_another_concept_claims_them():
+    plain = CMFNet(**MICRO_ENCODER).eval()
+    ground = CMFNet(**MICRO_ENCODER, ground_bias=3.0).eval()
+    ground.load_state_dict(plain.state_dict())
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    masks, biased = plain(images).masks, ground(images).masks
+    weights = masks * torch.tensor([3.0, 0.0, 0.0]).exp()[:, None, None]
+    torch.testing.assert_close(biased, weights / weights.sum(1, keepdim=True))
+    ground.start_with_shared_masks(std=0.0)
+    share = torch.tensor(3.0).exp() / (torch.tensor(3.0).exp() + 2)
+    torch.testing.assert_close(ground(images).masks[:, 0], share.expand(2, 16, 16))
+
+
 def test_single_concept_is_the_baseline_without_masks():
     encoder = CMFNet(**{**MICRO_ENCODER, "num_concepts": 1}).eval()
     output = encoder(torch.rand(2, 3, 16, 16))
