@@ -59,7 +59,7 @@ class TrainingConfig:
     """
 
     # --- Networks
-    preset: str = _setting("shapes3d", "Networks: shapes3d, mpi3d, cars3d (paper), tiny-32, tiny-64 (CPU).")
+    preset: str = _setting("shapes3d", "Networks: shapes3d, mpi3d, cars3d (paper), tiny-32, tiny-64, patch-64 (CPU).")
     num_concepts: int | None = _setting(None, "N, instead of the preset's; 1 is the DiffAE baseline without masks.")
     unet: JSONMapping = field(
         default_factory=JSONMapping, metadata={"help": "FDAEUNet2DModel arguments to override, in JSON as a flag."}
