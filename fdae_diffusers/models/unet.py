@@ -13,6 +13,7 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import nn
 
 from ..errors import FDAEError
+from .normalization import keep_group_norm_in_half_precision
 
 
 class FDAEUNet2DModel(UNet2DModel):
@@ -137,6 +138,7 @@ class FDAEUNet2DModel(UNet2DModel):
         )
         self.conv_stem = nn.Conv2d(in_channels, condition_channels, kernel_size=3, padding=1)
         self.conv_in = nn.Conv2d(condition_channels, block_out_channels[0], kernel_size=3, padding=1)
+        keep_group_norm_in_half_precision(self)
         self._zero_output_layers()
 
     def _zero_output_layers(self) -> None:
