@@ -15,10 +15,10 @@ from accelerate.commands import launch
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 from accelerate.utils.launch import prepare_multi_gpu_env
-from helpers.models import micro_pipeline
+from helpers.models import MICRO_ENCODER, micro_pipeline
 from helpers.paths import TRAINING
 from helpers.processes import end, start_together
-from helpers.training import assert_same_weights, config_for, train_here
+from helpers.training import assert_same_weights, config_for, train_here, weights
 from safetensors.torch import load_file, save_file
 
 from fdae_diffusers import FDAEObjective, FDAEPipeline
@@ -167,6 +167,21 @@ def test_sharded_training_gives_the_model_of_whole_copies_and_resumes(tmp_path):
             state = getattr(other, component).state_dict()
             for name, value in getattr(one, component).state_dict().items():
                 torch.testing.assert_close(state[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", [TRANSFORMER, MICRO_ENCODER["backbone"]], ids=["vit", "resnet"])
+def test_sharded_training_in_bfloat16_is_that_of_whole_copies(tmp_path, backbone):
+    """Autocast, and weights and sums of gradients in float32, in both; a ResNet brings batch normalisation."""
+    environment = prepare_multi_gpu_env(launcher_settings("fsdp.yaml"))
+    environment = {name: value for name, value in environment.items() if "FSDP" in name}
+    settings = {"mixed_precision": "bf16", "max_train_steps": 1, "encoder": {**MICRO_ENCODER, "backbone": backbone}}
+    copies, sharded = (config_for(tmp_path / name, **settings) for name in ("copies", "sharded"))
+    assert end(start_together(train_here, copies)) == [0, 0]
+    assert end(start_together(train_sharded, sharded, **environment)) == [0, 0]
+    one, other = weights(tmp_path / "copies"), weights(tmp_path / "sharded")
+    assert {value.dtype for value in other.values()} <= {torch.float32, torch.int64}
+    for name in one:  # a step of 1e-3 on gradients that were rounded in another order
+        torch.testing.assert_close(other[name], one[name], rtol=1e-2, atol=1e-4)
 
 
 def train_on_a_full_disk(config):
