@@ -65,9 +65,8 @@ def main() -> None:
         print(json.dumps(measure(args)))
         return
 
-    print(
-        f"{args.scale}: batch {args.batch_size or SCALES[args.scale][2]}, {args.threads} threads, median of {args.steps} steps"
-    )
+    batch_size = args.batch_size or SCALES[args.scale][2]
+    print(f"{args.scale}: batch {batch_size}, {args.threads} threads, median of {args.steps} steps")
     print(
         f"{'variant':<15} {'wall s':>7} {'CPU s':>7} {'system':>7} {'GB':>5} | ratio {'wall':>5} {'CPU':>5} {'GB':>5}"
     )
