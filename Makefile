@@ -17,7 +17,7 @@ install: $(VENV)/installed ## Create .venv with tested versions of everything
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[data,train,space,dev,browser]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[data,train,space,export,dev,browser]"
 	touch $@
 
 quickstart: install ## Train on built-in data and score the result: outputs/quickstart, a quarter of an hour

@@ -9,7 +9,9 @@ import pytest
 from helpers.paths import ROOT
 
 PACKAGE = ROOT / "fdae_diffusers"
-NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "outputs", "model_cards")
+NOT_SOURCE = shutil.ignore_patterns(
+    ".*", "__pycache__", "*.egg-info", "build", "dist", "outputs", "model_cards", "node_modules"
+)
 
 
 @pytest.fixture(scope="module")
