@@ -35,6 +35,7 @@ class Network:
     inputs: Mapping[str, torch.Tensor]
     outputs: Sequence[str]
 
+    @torch.no_grad()
     def to_onnx(self) -> onnx.ModelProto:
         """Trace the network with a batch of any size."""
         batch = torch.export.Dim("batch")
@@ -52,6 +53,7 @@ class Network:
         assert program is not None
         return program.model_proto
 
+    @torch.no_grad()
     def largest_error(self, path: Path) -> float:
         """Largest difference of the exported network's outputs to torch's, as a part of their largest value."""
         # Another batch size than the traced one.
@@ -78,6 +80,7 @@ class _Part(nn.Module):
         return self.function(*inputs)
 
 
+@torch.no_grad()
 def networks(pipeline: FDAEPipeline) -> dict[str, Network]:
     """Return the three networks of a pipeline, with examples of what goes in."""
     encoder, unet = pipeline.encoder, pipeline.unet

@@ -1,0 +1,216 @@
+/** An exported model in onnxruntime-web: load it from a folder on the server or from files, and run its networks. */
+
+import { noiseLevels, normalNoise, precondition, sampleSteps } from "./sampler.js";
+import * as ort from "./vendor/ort.wasm.min.mjs";
+
+/**
+ * @typedef {object} Description The model.json of fdae_diffusers/export.
+ * @property {string} format
+ * @property {number} format_version
+ * @property {string} title
+ * @property {string | null} knows
+ * @property {number} sample_size
+ * @property {number} in_channels
+ * @property {number} num_concepts
+ * @property {number} content_dim
+ * @property {number | null} mask_dim
+ * @property {number} condition_channels
+ * @property {number} sigma_data
+ * @property {import("./sampler.js").Sampler} sampler
+ * @property {Record<Part, { name: string, bytes: number, sha256: string }>} files
+ * @property {import("./codes.js").Basis | null} basis
+ * @property {string[]} examples
+ * @property {{ typical: number, foreign_below: number } | null} reconstruction_psnr
+ */
+
+/** @typedef {import("./codes.js").Codes} Codes */
+/** @typedef {"encoder" | "decoder" | "unet"} Part */
+/** @typedef {(name: string) => Promise<ArrayBuffer>} Reader Reads a file of the model's folder. */
+/** @typedef {{ masks: Float32Array, conditionMap: ort.Tensor }} Condition */
+
+const FORMAT = "fdae-onnx";
+const FORMAT_VERSION = 1;
+const MAX_THREADS = 4;
+/** @type {Part[]} */
+const PARTS = ["encoder", "decoder", "unet"];
+
+/** A message for the visitor, without a program's words. */
+export class ModelError extends Error {}
+
+/** Threads that onnxruntime may use: several only where the host isolates the page from others. */
+export const numThreads = globalThis.crossOriginIsolated ? Math.min(MAX_THREADS, navigator.hardwareConcurrency) : 1;
+
+ort.env.wasm.numThreads = numThreads;
+ort.env.wasm.wasmPaths = {
+  mjs: new URL("./vendor/ort-wasm-simd-threaded.mjs", import.meta.url).href,
+  wasm: new URL("./vendor/ort-wasm-simd-threaded.wasm", import.meta.url).href,
+};
+
+/**
+ * Read files from a folder of the server.
+ *
+ * @param {string} folder
+ * @returns {Reader}
+ */
+export function serverReader(folder) {
+  return async (name) => {
+    const response = await fetch(`${folder}/${name}`).catch(() => null);
+    if (!response?.ok) throw new ModelError(`The model's file ${name} cannot be fetched: reload the page.`);
+    return response.arrayBuffer();
+  };
+}
+
+/**
+ * Read files that the visitor picked.
+ *
+ * @param {File[]} files
+ * @returns {Reader}
+ */
+export function filesReader(files) {
+  return async (name) => {
+    const paths = (/** @type {File} */ file) => file.webkitRelativePath || file.name;
+    const file =
+      files.find((candidate) => paths(candidate).endsWith(`/${name}`)) ??
+      files.find((candidate) => candidate.name === name.split("/").at(-1));
+    if (!file) throw new ModelError(`There is no ${name} among these files: pick the whole folder of an exported model.`);
+    return file.arrayBuffer();
+  };
+}
+
+/**
+ * Read and check a model.json.
+ *
+ * @param {Reader} read
+ * @returns {Promise<Description>}
+ */
+export async function readDescription(read) {
+  const bytes = await read("model.json");
+  let description;
+  try {
+    description = JSON.parse(new TextDecoder().decode(bytes));
+  } catch {
+    throw new ModelError("The model.json is damaged: export the model again.");
+  }
+  if (description?.format !== FORMAT) throw new ModelError("The model.json describes no exported model.");
+  if (description.format_version !== FORMAT_VERSION) {
+    throw new ModelError(
+      `This model is of format version ${description.format_version}, the page reads version ${FORMAT_VERSION}: ` +
+        "export the model again.",
+    );
+  }
+  return description;
+}
+
+export class Model {
+  /**
+   * @param {Description} description
+   * @param {Record<Part, ort.InferenceSession>} sessions
+   */
+  constructor(description, sessions) {
+    this.description = description;
+    this.sessions = sessions;
+    const { in_channels: channels, sample_size: size } = description;
+    this.shape = [1, channels, size, size];
+    this.latents = normalNoise(channels * size * size, 0);
+  }
+
+  /**
+   * @param {Reader} read
+   * @returns {Promise<Model>}
+   */
+  static async load(read) {
+    const description = await readDescription(read);
+    const sessions = await Promise.all(PARTS.map((part) => loadSession(read, description.files[part])));
+    const [encoder, decoder, unet] = sessions;
+    return new Model(description, { encoder, decoder, unet });
+  }
+
+  async release() {
+    for (const part of PARTS) await this.sessions[part].release();
+  }
+
+  /**
+   * @param {Float32Array} pixelValues (3, H, W) in [-1, 1]
+   * @returns {Promise<Codes>}
+   */
+  async encode(pixelValues) {
+    const outputs = await this.sessions.encoder.run({ pixel_values: new ort.Tensor(pixelValues, this.shape) });
+    return { content: floats(outputs.content), mask: outputs.mask ? floats(outputs.mask) : null };
+  }
+
+  /**
+   * @param {Codes} codes
+   * @returns {Promise<Condition>} Masks (N, H, W) and what the U-Net is given.
+   */
+  async condition({ content, mask }) {
+    const { num_concepts: concepts } = this.description;
+    const tensor = (/** @type {Float32Array} */ values) =>
+      new ort.Tensor(values, [1, concepts, values.length / concepts]);
+    /** @type {Record<string, ort.Tensor>} */
+    const inputs = { content: tensor(content) };
+    if (mask) inputs.mask = tensor(mask);
+    const outputs = await this.sessions.decoder.run(inputs);
+    return { masks: floats(outputs.masks), conditionMap: /** @type {ort.Tensor} */ (outputs.condition_map) };
+  }
+
+  /** @param {Condition} condition */
+  denoiser({ conditionMap }) {
+    return precondition(async (sample, cNoise) => {
+      const outputs = await this.sessions.unet.run({
+        sample: new ort.Tensor(sample, this.shape),
+        c_noise: new ort.Tensor(Float32Array.of(cNoise), [1]),
+        condition_map: conditionMap,
+      });
+      return floats(outputs.F);
+    }, this.description.sigma_data);
+  }
+
+  /**
+   * Draw with one call of the U-Net: an Euler step from the highest noise level to none.
+   *
+   * @param {Condition} condition
+   */
+  preview(condition) {
+    const { sigma_max: sigma } = this.description.sampler;
+    return this.denoiser(condition)(
+      this.latents.map((value) => sigma * value),
+      sigma,
+    );
+  }
+
+  /**
+   * Draw with the whole sampler, yielding after each step.
+   *
+   * @param {Condition} condition
+   * @param {Float32Array} [latents]
+   */
+  sample(condition, latents = this.latents) {
+    const { sampler } = this.description;
+    const x = latents.map((value) => sampler.init_noise_sigma * value);
+    return sampleSteps(this.denoiser(condition), x, noiseLevels(sampler, sampler.num_inference_steps), sampler);
+  }
+}
+
+/**
+ * @param {Reader} read
+ * @param {{ name: string, bytes: number, sha256: string }} file
+ */
+async function loadSession(read, file) {
+  const bytes = await read(file.name);
+  const damaged = new ModelError(`The model's file ${file.name} is damaged: export or download the model again.`);
+  if (bytes.byteLength !== file.bytes) throw damaged;
+  if (globalThis.crypto.subtle) {
+    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+    if (Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("") !== file.sha256) throw damaged;
+  }
+  try {
+    return await ort.InferenceSession.create(new Uint8Array(bytes), { executionProviders: ["wasm"] });
+  } catch (error) {
+    throw new ModelError(`This browser cannot run the model (${String(error).split("\n")[0]}).`);
+  }
+}
+
+/** @param {ort.OnnxValue} tensor */
+function floats(tensor) {
+  return /** @type {Float32Array} */ (/** @type {ort.Tensor} */ (tensor).data);
+}
