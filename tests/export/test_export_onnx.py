@@ -5,18 +5,15 @@ import sys
 import numpy as np
 import pytest
 import torch
-from diffusers import EDMDPMSolverMultistepScheduler
-from helpers.models import micro_pipeline
 from helpers.paths import ROOT
-from PIL import Image
 
 pytest.importorskip("onnxruntime", reason="needs the packages of pip install .[export]")
 pytest.importorskip("onnxscript", reason="needs the packages of pip install .[export]")
 pytest.importorskip("onnx", reason="needs the packages of pip install .[export]")
 
 import onnx
+from helpers.exported import exportable_pipeline, exported_micro, random_pictures
 
-from fdae_diffusers.basis import CodeBasis
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.export import OnnxPipeline
 from fdae_diffusers.export import onnx as export_module
@@ -25,31 +22,14 @@ from fdae_diffusers.export.networks import Network, networks, store_in_half_prec
 from fdae_diffusers.export.onnx import Bounds, export_onnx
 
 
-def random_pictures(number, size=16):
-    arrays = np.random.default_rng(0).integers(0, 256, (number, size, size, 3), np.uint8)
-    return [Image.fromarray(array) for array in arrays]
-
-
-def make_pipeline(**encoder):
-    pipeline = micro_pipeline(**encoder)
-    for parameter in pipeline.unet.parameters():  # smaller, so that sampling does not blow rounding up
-        torch.nn.init.normal_(parameter, std=0.05)
-    pipeline.scheduler = EDMDPMSolverMultistepScheduler(sigma_min=0.02, sigma_schedule="exponential")
-    return pipeline
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    return exported_micro(tmp_path_factory).pipeline
 
 
 @pytest.fixture(scope="module")
-def pipeline():
-    return make_pipeline()
-
-
-@pytest.fixture(scope="module")
-def report(pipeline, tmp_path_factory):
-    """A micro pipeline, exported with 14 pictures and a basis."""
-    pictures = random_pictures(14)
-    basis = CodeBasis.fit(pipeline.encode(pictures), num_components=2, num_clusters=2)
-    folder = tmp_path_factory.mktemp("export") / "micro"
-    return export_onnx(pipeline, folder, examples=pictures, basis=basis, title="Micro", knows="noise")
+def report(tmp_path_factory):
+    return exported_micro(tmp_path_factory).report
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +137,7 @@ def test_half_precision_halves_the_weights_and_changes_little(report):
 
 
 def test_a_single_concept_model_has_no_mask_codes(tmp_path):
-    parts = networks(make_pipeline(num_concepts=1))
+    parts = networks(exportable_pipeline(num_concepts=1))
     assert list(parts["encoder"].outputs) == list(parts["decoder"].inputs) == ["content"]
     onnx.save(parts["decoder"].to_onnx(), tmp_path / "decoder.onnx")
     assert parts["decoder"].largest_error(tmp_path / "decoder.onnx") < 1e-4

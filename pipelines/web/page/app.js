@@ -92,6 +92,7 @@ class Page {
       await this.restore(state).catch(() => this.restore(firstState(path, description)));
       if (this.examples.length > 3 && description.mask_dim !== null) {
         this.others = await Promise.all([2, 3].map((example) => this.see({ example })));
+        this.showSides();
       }
       this.commit();
       this.notice(null);

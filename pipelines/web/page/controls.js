@@ -52,7 +52,9 @@ export class ConceptCards {
         const canvas = element("canvas", { width: size, height: size, className: "masked" });
         canvas.setAttribute("role", "img");
         canvas.setAttribute("aria-label", `What ${name.toLowerCase()} covers in picture ${side}`);
-        return canvas;
+        const thumb = element("div", {}, canvas);
+        thumb.dataset.side = side;
+        return thumb;
       });
       const pair = element("div", { className: "pair" }, ...views);
       const body = element("div", { className: "sliders" }, element("h3", {}, name));

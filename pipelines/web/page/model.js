@@ -37,8 +37,10 @@ const PARTS = ["encoder", "decoder", "unet"];
 /** A message for the visitor, without a program's words. */
 export class ModelError extends Error {}
 
-/** Threads that onnxruntime may use: several only where the host isolates the page from others. */
-export const numThreads = globalThis.crossOriginIsolated ? Math.min(MAX_THREADS, navigator.hardwareConcurrency) : 1;
+/** Threads of onnxruntime: several only where the host isolates the page, and one core is left to the page itself. */
+export const numThreads = globalThis.crossOriginIsolated
+  ? Math.max(1, Math.min(MAX_THREADS, navigator.hardwareConcurrency - 1))
+  : 1;
 
 ort.env.wasm.numThreads = numThreads;
 ort.env.wasm.wasmPaths = {
