@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 export GOMP_SPINCOUNT ?= 2000
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint clean
+.PHONY: help install quickstart web test lint clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,11 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 quickstart: install ## Train on built-in data and score the result: outputs/quickstart, a quarter of an hour
 	$(BIN)/python training/train_fdae.py --config training/configs/quickstart.yaml
 	$(BIN)/python training/evaluate_fdae.py --model outputs/quickstart --dataset shapes3d-rendered
+
+web: install ## Build the page that runs in the browser and serve it (needs Node.js 20)
+	npm ci --prefix pipelines/web
+	$(BIN)/python pipelines/web/build_page.py
+	$(BIN)/python pipelines/web/serve.py
 
 test: install ## Run the tests
 	$(BIN)/python -m pytest

@@ -2,8 +2,8 @@
 """Put the page together: pipelines/web/dist holds all that a browser needs, for any static host.
 
     npm ci --prefix pipelines/web
-    python pipelines/web/build_page.py                       # with the shipped model
-    python pipelines/web/build_page.py --models EXPORTED ... # with folders that `export_onnx` wrote, the first to start with
+    python pipelines/web/build_page.py                        # with the shipped model
+    python pipelines/web/build_page.py --models EXPORTED ...  # with folders that `export_onnx` wrote
 
 `make web` does this and serves the page.
 """

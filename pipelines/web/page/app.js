@@ -5,7 +5,18 @@ import { ModelClient } from "./client.js";
 import { editCodes, isNoEdit, KINDS, noEdit, scaleEdit } from "./codes.js";
 import { ConceptCards, element } from "./controls.js";
 import { SwapGrid } from "./grid.js";
-import { conceptAt, enlarge, PictureError, readPicture, show, squarePicture, toDataUrl, toPicture, toPixelValues, veil } from "./images.js";
+import {
+  conceptAt,
+  enlarge,
+  PictureError,
+  readPicture,
+  show,
+  squarePicture,
+  toDataUrl,
+  toPicture,
+  toPixelValues,
+  veil,
+} from "./images.js";
 import { find, Picker } from "./picker.js";
 import { firstState, fromFragment, History, modelOfFragment, toFragment } from "./state.js";
 
@@ -17,7 +28,8 @@ const OWN_FOLDER = "own";
 const GIF_PICTURES = 14;
 const PNG_WIDTH = 512;
 const MAX_GRID = 5;
-const NO_WEBASSEMBLY = "This browser has no WebAssembly, which the page needs: try a current Firefox, Chrome, Edge or Safari.";
+const NO_WEBASSEMBLY =
+  "This browser has no WebAssembly, which the page needs: try a current Firefox, Chrome, Edge or Safari.";
 
 const byId = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
 const button = (/** @type {string} */ id) => /** @type {HTMLButtonElement} */ (byId(id));
@@ -127,7 +139,9 @@ class Page {
    * @param {number} numThreads
    */
   describe({ knows, num_concepts: concepts, sample_size: size, mask_dim: maskDim }, numThreads) {
-    byId("knows").textContent = knows ? `This model knows ${knows}, ${size} × ${size} pixels. Other pictures it redraws as such.` : "";
+    byId("knows").textContent = knows
+      ? `This model knows ${knows}, ${size} × ${size} pixels. Other pictures it redraws as such.`
+      : "";
     byId("concepts-title").textContent = concepts === 1 ? "A single concept" : `${concepts} concepts`;
     byId("swap").hidden = maskDim === null;
     const threads = numThreads > 1 ? `${numThreads} threads` : "one thread";
@@ -218,7 +232,8 @@ class Page {
         return `Picture ${side.toUpperCase()} is unlike what this model was trained on (it rebuilds it at ${rebuilt}).`;
       })
       .join(" ");
-    for (const side of ["a", "b"]) byId(`side-${side}`).classList.toggle("warned", foreign.includes(/** @type {Side} */ (side)));
+    for (const side of ["a", "b"])
+      byId(`side-${side}`).classList.toggle("warned", foreign.includes(/** @type {Side} */ (side)));
     this.grid.show([this.seen.a, this.seen.b, ...this.others].filter((seen) => seen !== null).slice(0, MAX_GRID));
     button("add").disabled = this.grid.entries.length >= MAX_GRID;
   }
@@ -276,7 +291,8 @@ class Page {
     this.cards.highlight(concept);
     const shade = matchMedia("(prefers-color-scheme: dark)").matches ? 18 : 252;
     show(canvas("veil"), concept !== null && this.masks ? veil(this.masks, concept, this.size, shade) : null);
-    byId("caption").textContent = concept === null || this.description?.num_concepts === 1 ? "" : `Concept ${concept + 1}`;
+    byId("caption").textContent =
+      concept === null || this.description?.num_concepts === 1 ? "" : `Concept ${concept + 1}`;
   }
 
   /** @param {boolean} holding Show picture A instead of the result. */
@@ -433,7 +449,9 @@ class Page {
   wire() {
     for (const side of /** @type {Side[]} */ (["a", "b"])) {
       const title = `Choose picture ${side.toUpperCase()}`;
-      byId(`side-${side}`).addEventListener("click", () => this.picker.open(title, (picked) => this.take(side, picked)));
+      byId(`side-${side}`).addEventListener("click", () =>
+        this.picker.open(title, (picked) => this.take(side, picked)),
+      );
     }
     this.wireDrops();
     this.wireToolbar();
@@ -463,7 +481,11 @@ class Page {
   }
 
   wireDrops() {
-    for (const [id, side] of /** @type {[string, Side][]} */ ([["side-a", "a"], ["side-b", "b"], ["result", "a"]])) {
+    for (const [id, side] of /** @type {[string, Side][]} */ ([
+      ["side-a", "a"],
+      ["side-b", "b"],
+      ["result", "a"],
+    ])) {
       const target = byId(id);
       target.addEventListener("dragenter", () => target.classList.add("over"));
       target.addEventListener("dragleave", () => target.classList.remove("over"));
@@ -484,10 +506,13 @@ class Page {
     button("link").addEventListener("click", () => this.copyLink());
     button("png").addEventListener("click", () => this.savePng());
     button("gif").addEventListener("click", () => this.saveGif());
-    button("add").addEventListener("click", () => this.picker.open("Add a picture", (picked) => this.addToGrid(picked)));
+    button("add").addEventListener("click", () =>
+      this.picker.open("Add a picture", (picked) => this.addToGrid(picked)),
+    );
     const before = button("before");
     for (const type of ["pointerdown"]) before.addEventListener(type, () => this.hold(true));
-    for (const type of ["pointerup", "pointerleave", "pointercancel", "blur"]) before.addEventListener(type, () => this.hold(false));
+    for (const type of ["pointerup", "pointerleave", "pointercancel", "blur"])
+      before.addEventListener(type, () => this.hold(false));
     before.addEventListener("keydown", ({ key }) => (key === " " || key === "Enter") && this.hold(true));
     before.addEventListener("keyup", () => this.hold(false));
     before.addEventListener("contextmenu", (event) => event.preventDefault()); // of a long touch
@@ -497,7 +522,7 @@ class Page {
     const isTyping = () => document.activeElement?.matches("select, input:not([type=range])");
     document.addEventListener("keydown", (event) => {
       const { key, ctrlKey, metaKey, shiftKey } = event;
-      if (isTyping() || (/** @type {HTMLDialogElement} */ (byId("picker")).open)) return;
+      if (isTyping() || /** @type {HTMLDialogElement} */ (byId("picker")).open) return;
       if ((ctrlKey || metaKey) && key.toLowerCase() === "z") {
         event.preventDefault();
         this.goTo(shiftKey ? this.history.redo() : this.history.undo());

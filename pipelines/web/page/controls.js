@@ -60,7 +60,9 @@ export class ConceptCards {
       const body = element("div", { className: "sliders" }, element("h3", {}, name));
       for (const kind of kinds) body.append(this.#slider({ kind, concept, direction: null }, name));
       const directions = kinds.flatMap((kind) =>
-        (basis?.[kind]?.deviations[concept] ?? []).map((_, direction) => this.#slider({ kind, concept, direction }, name)),
+        (basis?.[kind]?.deviations[concept] ?? []).map((_, direction) =>
+          this.#slider({ kind, concept, direction }, name),
+        ),
       );
       if (directions.length > 0) {
         body.append(element("details", {}, element("summary", {}, "Directions of its own"), ...directions));
@@ -146,7 +148,8 @@ export class ConceptCards {
 /** @param {{ slot: Slot, input: HTMLInputElement, output: HTMLOutputElement }} slider */
 function describe({ slot, input, output }) {
   const value = Number(input.value);
-  const number = slot.direction === null ? `${Math.round(100 * value)} %` : `${value > 0 ? "+" : ""}${value.toFixed(1)} σ`;
+  const number =
+    slot.direction === null ? `${Math.round(100 * value)} %` : `${value > 0 ? "+" : ""}${value.toFixed(1)} σ`;
   const end = slot.direction === null ? { 0: "A", 1: "B" }[value] : value === 0 ? "·" : undefined;
   output.value = end ?? number.replace("-", "−");
   input.setAttribute("aria-valuetext", slot.direction === null ? `${Math.round(100 * value)} percent of B` : number);

@@ -67,7 +67,9 @@ export class SwapGrid {
     let i = 0;
     for (const row of this.entries) {
       for (const column of this.entries) {
-        const drawing = await this.client.cell({ content: row.codes.content, mask: column.codes.mask }).catch(() => null);
+        const drawing = await this.client
+          .cell({ content: row.codes.content, mask: column.codes.mask })
+          .catch(() => null);
         if (version !== this.version || !drawing) return;
         show(cells[i], toPicture(drawing.values, row.picture.width));
         cells[i].parentElement?.classList.add("drawn");

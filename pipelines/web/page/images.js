@@ -49,11 +49,13 @@ export function squarePicture(source, width, height, size) {
 export function resize(picture, size) {
   if (picture.width === size) return picture;
   const taps = lanczosTaps(picture.width, size);
-  const narrow = new Float32Array(picture.height * size * 4);
+  const narrow = new Uint8ClampedArray(picture.height * size * 4); // rounded in between, as Pillow does
   for (let y = 0; y < picture.height; y++) {
     for (let x = 0; x < size; x++) {
-      for (const [i, weight] of taps[x]) {
-        for (let c = 0; c < 4; c++) narrow[(y * size + x) * 4 + c] += weight * picture.data[(y * picture.width + i) * 4 + c];
+      for (let c = 0; c < 4; c++) {
+        let sum = 0;
+        for (const [i, weight] of taps[x]) sum += weight * picture.data[(y * picture.width + i) * 4 + c];
+        narrow[(y * size + x) * 4 + c] = sum;
       }
     }
   }
@@ -95,7 +97,10 @@ function lanczosTaps(from, to) {
 /** @param {ImageData} picture @returns {Float32Array} (3, H, W) in [-1, 1] */
 export function toPixelValues({ data, width, height }) {
   const pixels = width * height;
-  return Float32Array.from({ length: 3 * pixels }, (_, i) => data[(i % pixels) * 4 + Math.floor(i / pixels)] / 127.5 - 1);
+  return Float32Array.from(
+    { length: 3 * pixels },
+    (_, i) => data[(i % pixels) * 4 + Math.floor(i / pixels)] / 127.5 - 1,
+  );
 }
 
 /**

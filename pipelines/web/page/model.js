@@ -74,7 +74,8 @@ export function filesReader(files) {
     const file =
       files.find((candidate) => paths(candidate).endsWith(`/${name}`)) ??
       files.find((candidate) => candidate.name === name.split("/").at(-1));
-    if (!file) throw new ModelError(`There is no ${name} among these files: pick the whole folder of an exported model.`);
+    if (!file)
+      throw new ModelError(`There is no ${name} among these files: pick the whole folder of an exported model.`);
     return file.arrayBuffer();
   };
 }
