@@ -21,7 +21,7 @@ from fdae_diffusers.utils.files import whole_file
 OUTPUT = Path(__file__).resolve().parents[2] / "docs" / "images" / "web.gif"
 SIZE = {"width": 1080, "height": 800}
 WIDTH = 720
-COLORS = 96
+COLORS = 200
 MOVE, REST = 90, 900  # milliseconds a frame is shown
 FRAMES = 9  # of one move of a slider
 
@@ -43,7 +43,10 @@ def main() -> None:
 def use(page: Any) -> Iterator[tuple[bytes, int]]:
     """Use the page, yielding screenshots and how long each is shown."""
     yield page.screenshot(), REST
-    # Where and what of the object, then the wall, then everything at once.
+    # What one concept covers; where and what of it, then what of another.
+    page.hover(".concept >> nth=3 >> .pair")
+    page.wait_for_timeout(100)
+    yield page.screenshot(), REST
     for selector in (
         ".concept >> nth=3 >> input.blend >> nth=1",
         ".concept >> nth=3 >> input.blend >> nth=0",
@@ -75,25 +78,20 @@ def use(page: Any) -> Iterator[tuple[bytes, int]]:
 
 
 def save(frames: list[tuple[bytes, int]], path: Path) -> None:
-    """Write a GIF with one palette for all pictures, made of the last, which shows the most colours."""
+    """Write a GIF; each picture has its own palette, since the colours change with every slider."""
     pictures = []
     for screenshot, _ in frames:
         picture = Image.open(io.BytesIO(screenshot)).convert("RGB")
-        pictures.append(picture.resize((WIDTH, picture.height * WIDTH // picture.width), Image.Resampling.LANCZOS))
-    strip = Image.new("RGB", (WIDTH, pictures[0].height * len(pictures[::6])))
-    for i, picture in enumerate(pictures[::6]):
-        strip.paste(picture, (0, i * picture.height))
-    palette = strip.quantize(COLORS, Image.Quantize.MEDIANCUT)
-    first, *others = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+        picture = picture.resize((WIDTH, picture.height * WIDTH // picture.width), Image.Resampling.LANCZOS)
+        pictures.append(picture.quantize(COLORS, dither=Image.Dither.NONE))
     with whole_file(path) as unfinished:
-        first.save(
+        pictures[0].save(
             unfinished,
             format="GIF",
             save_all=True,
-            append_images=others,
+            append_images=pictures[1:],
             duration=[duration for _, duration in frames],
             loop=0,
-            optimize=True,
         )
 
 

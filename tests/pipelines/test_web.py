@@ -342,7 +342,7 @@ def test_on_a_phone_the_picture_stays_in_view(open_page):
 
 
 def test_pointing_at_a_concept_lights_it_up(page):
-    page.hover(".concept >> nth=1")
+    page.hover(".concept >> nth=1 >> .pair")
     assert page.inner_text("#caption") == "Concept 2"
     alpha = page.eval_on_selector("#veil", "it => it.getContext('2d').getImageData(0, 0, 16, 16).data[3]")
     assert alpha > 0

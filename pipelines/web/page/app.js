@@ -89,7 +89,7 @@ class Page {
   /** @param {{ folder?: string, files?: File[] }} source */
   async open(source) {
     const path = source.folder ?? OWN_FOLDER;
-    find(document, "main").setAttribute("aria-busy", "true");
+    setBusy(true);
     try {
       const { description, numThreads } = await this.client.load(source);
       this.examples = await this.readExamples(source, description);
@@ -111,7 +111,7 @@ class Page {
     } finally {
       // Of the model that is open, which is the former one if this one did not load.
       /** @type {HTMLSelectElement} */ (byId("model")).value = this.state?.model ?? path;
-      find(document, "main").setAttribute("aria-busy", "false");
+      setBusy(false);
     }
   }
 
@@ -609,6 +609,12 @@ function flash(target, text) {
   }, 1500);
 }
 
+/** @param {boolean} busy Loading a model: the controls of the former one do nothing. */
+function setBusy(busy) {
+  find(document, "main").setAttribute("aria-busy", String(busy));
+  for (const selector of [".between", ".below", ".right", ".swap"]) find(document, selector).inert = busy;
+}
+
 /** @param {unknown} error */
 function errorMessage(error) {
   return error instanceof Error ? error.message : String(error);
@@ -617,5 +623,5 @@ function errorMessage(error) {
 const page = new Page();
 page.start().catch((error) => {
   page.notice(errorMessage(error));
-  find(document, "main").setAttribute("aria-busy", "false");
+  setBusy(false);
 });

@@ -68,12 +68,8 @@ export class ConceptCards {
         body.append(element("details", {}, element("summary", {}, "Directions of its own"), ...directions));
       }
       card.append(pair, body);
-      card.addEventListener("pointerenter", () => this.events.onHover(concept));
-      card.addEventListener("pointerleave", () => this.events.onHover(null));
-      card.addEventListener("focusin", (event) => {
-        if (/** @type {HTMLElement} */ (event.target).matches(":focus-visible")) this.events.onHover(concept);
-      });
-      card.addEventListener("focusout", () => this.events.onHover(null));
+      pair.addEventListener("pointerenter", () => this.events.onHover(concept));
+      pair.addEventListener("pointerleave", () => this.events.onHover(null));
       return card;
     });
     this.root.replaceChildren(...this.cards);

@@ -196,7 +196,7 @@ export function enlarge(picture, atLeast) {
 export function toDataUrl(picture) {
   const context = newContext(picture.width, picture.height);
   context.putImageData(picture, 0, 0);
-  return context.canvas.toDataURL("image/webp", 0.92); // browsers that cannot write WebP write PNG
+  return context.canvas.toDataURL(); // PNG: a lossy format would blur colours of so few pixels
 }
 
 /**

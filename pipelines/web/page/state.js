@@ -93,7 +93,7 @@ export function fromFragment(fragment, model, description) {
   for (const side of /** @type {const} */ (["a", "b"])) {
     const value = parameters.get(side) ?? "";
     if (/^\d+$/.test(value) && Number(value) < description.examples.length) state[side] = { example: Number(value) };
-    else if (/^data:image\/(webp|png);base64,[\w+/=]+$/.test(value)) state[side] = { picture: value };
+    else if (/^data:image\/png;base64,[\w+/=]+$/.test(value)) state[side] = { picture: value };
   }
   for (const kind of KINDS) {
     fill(state.edit.blend[kind], parameters.get(kind), BLEND_RANGE);
