@@ -8,10 +8,10 @@ BIN    := $(VENV)/bin
 export GOMP_SPINCOUNT ?= 2000
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart web test lint clean
+.PHONY: help install quickstart web test test-fast lint clean
 
 help: ## Show this help
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 install: $(VENV)/installed ## Create .venv with tested versions of everything
 
@@ -29,13 +29,17 @@ web: install ## Build the page that runs in the browser and serve it (needs Node
 	$(BIN)/python pipelines/web/build_page.py
 	$(BIN)/python pipelines/web/serve.py
 
-test: install ## Run the tests
+test: install ## Run all tests
 	$(BIN)/python -m pytest
 
-lint: install ## Check style and types
+test-fast: install ## Run the tests that need neither long nor several processes nor a browser
+	$(BIN)/python -m pytest -m "not slow and not processes and not browser"
+
+lint: install ## Check style, types and the rules of the architecture
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python tests/test_architecture.py
 
 clean: ## Delete the environment; outputs stay
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -13,8 +13,7 @@ import time
 
 import torch
 
-from fdae_diffusers.data import RENDERED_SHAPES3D
-from fdae_diffusers.evaluation.disentanglement import load_benchmark
+from fdae_diffusers.data import RENDERED_SHAPES3D, load_benchmark
 from fdae_diffusers.evaluation.encode import encode_dataset
 from fdae_diffusers.hub.loading import load_pipeline
 from fdae_diffusers.metrics import factor_vae_score, mig

@@ -1,25 +1,15 @@
 """Factorized Diffusion Autoencoders (Wu and Zheng, AAAI 2024) on the Hugging Face stack."""
 
-import diffusers
-from diffusers import ModelMixin, SchedulerMixin
-from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
+import sys
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
-from .codes import FDAECodes
-from .models import CMFNet, CMFNetOutput, FDAEUNet2DModel
-from .objective import FDAEObjective, FDAEObjectiveOutput
-from .pipeline_fdae import FDAEPipeline, FDAEPipelineOutput
-from .schedulers import EDMHeunScheduler
-
-# Makes diffusers write and read "fdae_diffusers" as the library of our components in model_index.json. Without it, a
-# pipeline loads from a folder but not from the Hub. ModelMixin and SchedulerMixin above are part of that contract:
-# diffusers looks them up here.
-LOADABLE_CLASSES["fdae_diffusers"] = {}
-# DiffusionPipeline.from_pretrained looks the class of a pipeline up in diffusers itself.
-diffusers.FDAEPipeline = FDAEPipeline
+__version__ = "0.1.0"
 
 __all__ = [
     "CMFNet",
     "CMFNetOutput",
+    "CodeBasis",
     "EDMHeunScheduler",
     "FDAECodes",
     "FDAEObjective",
@@ -29,4 +19,34 @@ __all__ = [
     "FDAEUNet2DModel",
     "ModelMixin",
     "SchedulerMixin",
+    "__version__",
 ]
+
+# Importing the package teaches diffusers our classes, which takes the seconds that torch and diffusers need. The
+# command `fdae` answers --help and mistakes without them: there, the names are imported at their first use.
+_IS_COMMAND = PurePath("".join(sys.argv[:1])).name in ("fdae", "fdae.exe")
+
+if TYPE_CHECKING or not _IS_COMMAND:
+    from .api import (
+        CMFNet,
+        CMFNetOutput,
+        CodeBasis,
+        EDMHeunScheduler,
+        FDAECodes,
+        FDAEObjective,
+        FDAEObjectiveOutput,
+        FDAEPipeline,
+        FDAEPipelineOutput,
+        FDAEUNet2DModel,
+        ModelMixin,
+        SchedulerMixin,
+    )
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name at its first use."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from . import api
+
+        return getattr(api, name)

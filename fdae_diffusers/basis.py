@@ -4,7 +4,7 @@ Per code, a PCA gives directions to move along (FDAE paper, supplement, fig. 6) 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -13,15 +13,11 @@ import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 
 from .codes import FDAECodes
 from .errors import FDAEError, first_line
-from .utils.files import whole_file
 from .utils.hub import check_folder, explain_loading_error
+from .utils.tensor_files import read_tensors, write_tensors
 
 BASIS_FILE = "code_basis.safetensors"
 
@@ -30,7 +26,7 @@ CodeKind = Literal["content", "mask"]
 
 @dataclass(frozen=True)
 class KindBasis:
-    """What is known of the content codes, or of the mask codes, of the N concepts.
+    """What is known of the content codes, or of the mask codes, of the N concepts; d is theirs.
 
     Args:
         mean: (N, d).
@@ -60,6 +56,15 @@ class CodeBasis:
         self.content = content
         self.mask = mask
 
+    def __repr__(self) -> str:
+        def describe(basis: KindBasis | None) -> str:
+            if basis is None:
+                return "None"
+            (n, p, d), k = basis.components.shape, basis.centers.shape[1]
+            return f"(N={n}, d={d}, {p} components, {k} clusters)"
+
+        return f"CodeBasis(content={describe(self.content)}, mask={describe(self.mask)})"
+
     @classmethod
     def fit(cls, codes: FDAECodes, num_components: int = 3, num_clusters: int = 20, seed: int = 0) -> "CodeBasis":
         """Find the components and clusters of codes.
@@ -81,36 +86,47 @@ class CodeBasis:
         content = _fit_kind(codes.content, num_components, num_clusters, seed)
         return cls(content, None if codes.mask is None else _fit_kind(codes.mask, num_components, num_clusters, seed))
 
-    def save_pretrained(self, folder: str | os.PathLike) -> Path:
-        """Write ``code_basis.safetensors`` into a model's folder, and return its path."""
+    def save_pretrained(self, folder: str | os.PathLike, variant: str | None = None) -> Path:
+        """Write the basis into a model's folder.
+
+        Args:
+            folder: The model's folder.
+            variant: The variant of the weights that the codes are from, ``"ema"`` for example.
+
+        Returns:
+            The file: ``code_basis.safetensors``, or ``code_basis.VARIANT.safetensors``.
+        """
         tensors = {
-            f"{kind}.{field.name}": getattr(basis, field.name).contiguous()
+            f"{kind}.{field.name}": getattr(basis, field.name)
             for kind, basis in (("content", self.content), ("mask", self.mask))
             if basis is not None
             for field in fields(KindBasis)
         }
-        path = Path(folder) / BASIS_FILE
-        with whole_file(path) as unfinished:
-            unfinished.write_bytes(save(tensors))
+        path = Path(folder) / basis_file(variant)
+        write_tensors(path, tensors)
         return path
 
     @classmethod
-    def from_pretrained(cls, model: str | os.PathLike, revision: str | None = None) -> "CodeBasis":
+    def from_pretrained(
+        cls, model: str | os.PathLike, revision: str | None = None, variant: str | None = None
+    ) -> "CodeBasis":
         """Load the basis that was saved with a model.
 
         Args:
             model: Pipeline folder or Hub id.
             revision: Branch, tag or commit of a model on the Hub.
+            variant: The variant of the weights whose codes are edited; each variant has a basis of its own.
 
         Raises:
-            FDAEError: If there is no such model, or none was saved with it; the message says how to make one.
+            FDAEError: If there is no such model, or no basis was saved with this variant of it; the message says how
+                to make one.
         """
-        path = _find_file(model, revision)
+        path = _find_file(model, revision, variant)
+        tensors = read_tensors(path)
         try:
-            tensors = load_file(path)
             kinds = ["content", "mask"] if "mask.mean" in tensors else ["content"]
             parts = [KindBasis(*(tensors[f"{kind}.{field.name}"] for field in fields(KindBasis))) for kind in kinds]
-        except (SafetensorError, KeyError) as error:
+        except KeyError as error:
             raise FDAEError(f"{path} is damaged or no basis of codes: make it again") from error
         return cls(*parts)
 
@@ -142,6 +158,8 @@ class CodeBasis:
         if not 0 <= component < basis.components.shape[1]:
             raise FDAEError(f"there is no component {component}: this basis has 0 to {basis.components.shape[1] - 1}")
         direction = basis.components[concept, component]  # (d,)
+        if not isinstance(values, Iterable):
+            raise FDAEError(f"values must be a list of coordinates, not {values!r}")
         coordinates = torch.as_tensor(tuple(values), dtype=torch.float32) * basis.deviations[concept, component]
         own_coordinate = (code - basis.mean[concept]) @ direction
         return _replace(codes, kind, concept, code + (coordinates - own_coordinate)[:, None] * direction)
@@ -188,8 +206,11 @@ class CodeBasis:
 
 def _fit_kind(codes: torch.Tensor, num_components: int, num_clusters: int, seed: int) -> KindBasis:
     """Fit the codes (n, N, d) of one kind, concept by concept."""
+    from sklearn.cluster import KMeans  # only a fit needs scikit-learn: importing the package does not load it
+    from sklearn.decomposition import PCA
+
     columns: list[tuple[np.ndarray, ...]] = []
-    for code in codes.detach().double().cpu().numpy().swapaxes(0, 1):  # (n, d)
+    for code in codes.detach().cpu().double().numpy().swapaxes(0, 1):  # (n, d)
         pca = PCA(min(num_components, code.shape[1]), svd_solver="full").fit(code)
         centers = KMeans(num_clusters, n_init=1, random_state=seed).fit(code).cluster_centers_
         order = pca.transform(centers)[:, 0].argsort(kind="stable")
@@ -205,19 +226,26 @@ def _replace(codes: FDAECodes, kind: CodeKind, concept: int, values: torch.Tenso
     return copies
 
 
-def _find_file(model: str | os.PathLike, revision: str | None) -> Path:
+def basis_file(variant: str | None = None) -> str:
+    """Return the name of the file with the basis of a variant of a model's weights."""
+    return BASIS_FILE if variant is None else f"{Path(BASIS_FILE).stem}.{variant}{Path(BASIS_FILE).suffix}"
+
+
+def _find_file(model: str | os.PathLike, revision: str | None, variant: str | None) -> Path:
     """The file in a folder or, downloaded, of a Hub repository."""
     check_folder(model)
+    name = basis_file(variant)
+    flags = f"--model {model}" if variant is None else f"--model {model} --variant {variant}"
     missing = (
-        f"{model} has no {BASIS_FILE}: make it with training/fit_basis.py --model {model} --dataset ... "
+        f"{model} has no {name}: make it with training/fit_basis.py {flags} --dataset ... "
         "(CodeBasis.fit on the codes of a data set, then save_pretrained)"
     )
     if Path(model).is_dir():
-        if not (path := Path(model) / BASIS_FILE).is_file():
+        if not (path := Path(model) / name).is_file():
             raise FDAEError(missing)
         return path
     try:
-        return Path(hf_hub_download(str(model), BASIS_FILE, revision=revision))
+        return Path(hf_hub_download(str(model), name, revision=revision))
     except RemoteEntryNotFoundError as error:
         raise FDAEError(missing) from error
     except (OSError, ValueError, HTTPError) as error:

@@ -6,7 +6,7 @@ without cropping them, reads four-channel tensors as latents and drops transpare
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args, overload
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from .errors import FDAEError, first_line
 
 OneOrMoreImages: TypeAlias = Image.Image | np.ndarray | torch.Tensor
 ImageInput: TypeAlias = OneOrMoreImages | Sequence[OneOrMoreImages]
+OutputType: TypeAlias = Literal["pil", "np", "pt", "latent"]
 
 _RANGE_TOLERANCE = 1e-3  # float images may leave their range by this much, as rounding does; they are clipped
 
@@ -39,7 +40,7 @@ def to_pixel_values(images: ImageInput, size: int) -> torch.Tensor:
         size: Height and width of the result.
 
     Returns:
-        Pixel values (B, 3, size, size), float32, in [-1, 1].
+        Pixel values (B, 3, size, size), float32, in [-1, 1], on the device of the first image.
 
     Raises:
         FDAEError: if an input is none of the above, is empty, not finite or out of range.
@@ -51,7 +52,8 @@ def to_pixel_values(images: ImageInput, size: int) -> torch.Tensor:
         raise FDAEError("no image given: the list of images is empty")
     batches = [_to_tensor(item, size) for item in items]  # each (b, 1 or 3, H, W)
     is_signed = any(batch.is_floating_point() and bool(batch.min() < -_RANGE_TOLERANCE) for batch in batches)
-    return torch.cat([_resize(_to_signed(batch, is_signed), size).expand(-1, 3, -1, -1) for batch in batches])
+    signed = [_to_signed(batch.to(batches[0].device), is_signed) for batch in batches]
+    return torch.cat([_resize(batch, size).expand(-1, 3, -1, -1) for batch in signed])
 
 
 def to_pixels(image: Image.Image, size: int) -> np.ndarray:
@@ -82,16 +84,32 @@ def pixels_to_values(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.float() / 127.5 - 1
 
 
+def check_output_type(output_type: str) -> None:
+    """Raise FDAEError unless this is an `OutputType`."""
+    if output_type not in get_args(OutputType):
+        raise FDAEError(f"output_type must be one of {', '.join(get_args(OutputType))}, not {output_type!r}")
+
+
+@overload
+def to_output(pixel_values: torch.Tensor, output_type: Literal["pil"] = "pil") -> list[Image.Image]: ...
+@overload
+def to_output(pixel_values: torch.Tensor, output_type: Literal["np"]) -> np.ndarray: ...
+@overload
+def to_output(pixel_values: torch.Tensor, output_type: Literal["pt", "latent"]) -> torch.Tensor: ...
+@overload
+def to_output(pixel_values: torch.Tensor, output_type: str) -> Any: ...
 def to_output(pixel_values: torch.Tensor, output_type: str = "pil") -> Any:
     """Turn pixel values (B, 3, H, W) in [-1, 1] into images; values outside are clipped.
 
     Args:
         pixel_values: What `to_pixel_values` or a model returned.
         output_type: "pil" for a list of PIL images, "np" for an array (B, H, W, 3) or "pt" for a tensor (B, 3, H, W),
-            the latter two in [0, 1].
+            these two in [0, 1]; "latent" for the pixel values as they are, not clipped.
+
+    Raises:
+        FDAEError: If the output type is unknown.
     """
-    if output_type not in ("pil", "np", "pt"):
-        raise ValueError(f'output_type must be "pil", "np" or "pt", got {output_type!r}')
+    check_output_type(output_type)
     return VaeImageProcessor().postprocess(pixel_values.detach(), output_type=output_type)
 
 
@@ -167,7 +185,11 @@ def _resize(images: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def read_image(
-    path: str | Path, size: int, max_pixels: int | None = None, formats: tuple[str, ...] | None = None
+    path: str | Path,
+    size: int,
+    max_pixels: int | None = None,
+    formats: tuple[str, ...] | None = None,
+    name: str | None = None,
 ) -> Image.Image:
     """Read an image as the model sees it: cropped to the square at its centre and resized.
 
@@ -176,11 +198,12 @@ def read_image(
         size: Height and width of the result.
         max_pixels: Refuse larger images, before they are decoded.
         formats: Names of the formats that Pillow may try; all it knows by default.
+        name: What messages call the file; its path by default.
 
     Raises:
         FDAEError: If there is no such file, or it is no image, damaged or too large.
     """
-    name = Path(path).name
+    name = name or str(path)
     try:
         with Image.open(path, formats=formats) as image:
             if max_pixels is not None and image.width * image.height > max_pixels:
@@ -192,10 +215,11 @@ def read_image(
     except FDAEError:
         raise
     except FileNotFoundError:
-        raise FDAEError(f"there is no file {path}") from None
+        raise FDAEError(f"there is no file {name}") from None
     except IsADirectoryError:
-        raise FDAEError(f"{path} is a folder: name the images in it") from None
+        raise FDAEError(f"{name} is a folder: name the images in it") from None
     except UnidentifiedImageError:
-        raise FDAEError(f"{name} is no image of a known format") from None
+        hint = ": convert HEIC to JPEG or PNG" if Path(path).suffix.lower() in (".heic", ".heif") else ""
+        raise FDAEError(f"{name} is no image of a known format{hint}") from None
     except Exception as error:  # decoders raise errors of many kinds
         raise FDAEError(f"cannot read the image {name}: {first_line(error)}") from error

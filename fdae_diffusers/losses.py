@@ -2,12 +2,23 @@
 
 The released code reduces two of them differently from the paper's equations. ``reduction="released"`` goes with the
 published weights (w_CD = 2.5e-5, w_ME = 1e-4) and is the default; ``reduction="paper"`` is the equation as printed.
+
+`LOSS_TERMS` is the table of all terms. To train with another one, add it before the configuration is made:
+
+    LOSS_TERMS["content_norm"] = LossTerm(
+        lambda batch: batch.content_codes.square().mean(), weight=1e-3, symbol="L_CN", title="Size of the codes"
+    )
 """
 
-from typing import Literal
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch.nn import functional as F
+
+from .errors import FDAEError
 
 Reduction = Literal["released", "paper"]
 
@@ -84,3 +95,101 @@ def mask_entropy_loss(masks: torch.Tensor, reduction: Reduction = "released") ->
 def _check_reduction(reduction: str) -> None:
     if reduction not in ("released", "paper"):
         raise ValueError(f'reduction must be "released" or "paper", not {reduction!r}')
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeBatch:
+    """What a loss term over codes may use.
+
+    Attributes:
+        content_codes: (B, N, d_c); of all processes if the objective gathers them.
+        mask_codes: (B, N, d_m), ``None`` for a single concept; likewise.
+        reduction: ``"released"`` or ``"paper"``.
+    """
+
+    content_codes: torch.Tensor
+    mask_codes: torch.Tensor | None
+    reduction: Reduction = "released"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageBatch(CodeBatch):
+    """What a loss term over images may use: a batch, or a micro-batch of it, of this process.
+
+    Attributes:
+        masks: (B, N, H, W) in [0, 1], summing to one over N.
+        condition: What the U-Net is conditioned on, by keyword; of CMFNet ``condition_map`` (B, d_F, H, W).
+        pixel_values: x, (B, 3, H, W) in [-1, 1].
+        sigma: Noise level, (B, 1, 1, 1).
+        noise: Standard normal n, (B, 3, H, W): x_t = x + sigma * n.
+        denoised: D(x_t), (B, 3, H, W).
+        sigma_data: Standard deviation of the data.
+    """
+
+    masks: torch.Tensor
+    condition: Mapping[str, torch.Tensor]
+    pixel_values: torch.Tensor
+    sigma: torch.Tensor
+    noise: torch.Tensor
+    denoised: torch.Tensor
+    sigma_data: float = 0.5
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """One term of the loss.
+
+    Attributes:
+        function: Takes an `ImageBatch`, or a `CodeBatch` if ``over`` is ``"codes"``, and returns a scalar.
+        weight: Default weight; a term of weight zero is not computed, except for the reconstruction.
+        symbol: What the paper, or a table, calls it: ``"L_CD"``.
+        title: One line that says what it is.
+        over: ``"images"`` for a mean over images, which may be taken micro-batch by micro-batch and process by
+            process; ``"codes"`` for a term that compares the images of a batch with each other by their codes.
+    """
+
+    function: Callable[[Any], torch.Tensor]
+    weight: float
+    symbol: str
+    title: str
+    over: Literal["images", "codes"] = "images"
+
+
+RECONSTRUCTION = "reconstruction"
+
+LOSS_TERMS: dict[str, LossTerm] = {
+    RECONSTRUCTION: LossTerm(
+        lambda batch: reconstruction_loss(batch.denoised, batch.pixel_values, batch.sigma, batch.sigma_data).mean(),
+        weight=1.0,
+        symbol="L_rec",
+        title="Weighted denoising error",
+    ),
+    "content_decorrelation": LossTerm(
+        lambda batch: content_decorrelation_loss(batch.content_codes, batch.reduction),
+        weight=2.5e-5,
+        symbol="L_CD",
+        title="Correlation between the content codes of different concepts",
+        over="codes",
+    ),
+    "mask_entropy": LossTerm(
+        lambda batch: mask_entropy_loss(batch.masks, batch.reduction),
+        weight=1e-4,
+        symbol="L_ME",
+        title="Entropy of the masks at each pixel",
+    ),
+}
+
+
+def complete_loss_weights(weights: Mapping[str, float] | None = None) -> dict[str, float]:
+    """Return the weight of every term in `LOSS_TERMS`: the given ones, and the defaults of the others.
+
+    Raises:
+        FDAEError: If a name is not that of a term, or a weight is not a finite number.
+    """
+    weights = dict(weights or {})
+    if unknown := sorted(weights.keys() - LOSS_TERMS.keys()):
+        raise FDAEError(f"unknown loss terms {', '.join(unknown)}: loss_weights takes {', '.join(LOSS_TERMS)}")
+    for name, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+            raise FDAEError(f"the loss weight of {name} must be a finite number, not {weight!r}")
+    return {name: float(weights.get(name, term.weight)) for name, term in LOSS_TERMS.items()}

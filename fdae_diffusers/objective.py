@@ -3,9 +3,11 @@
     ln sigma ~ N(P_mean, P_std^2),  x_t = x + sigma * n,  D = c_skip * x_t + c_out * F(c_in * x_t, c_noise, C)
     L = L_rec + w_CD * L_CD + w_ME * L_ME
 
-One module owns both networks, so that one distributed wrapper covers both.
+One module owns both networks, so that one distributed wrapper covers both. Further terms of the loss are added to
+:data:`fdae_diffusers.losses.LOSS_TERMS`.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -14,39 +16,41 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import distributed, nn
 
 from .codes import FDAECodes
-from .losses import Reduction, content_decorrelation_loss, mask_entropy_loss, reconstruction_loss
+from .losses import LOSS_TERMS, RECONSTRUCTION, CodeBatch, ImageBatch, Reduction, complete_loss_weights
 from .models import CMFNet, FDAEUNet2DModel
 from .utils.memory import in_micro_batches
 
+Condition = Mapping[str, torch.Tensor]
+
 
 class FDAEObjectiveOutput(NamedTuple):
-    """The loss of a batch and its parts, all scalars; the parts are before their weights."""
+    """The loss of a batch and its terms by name, all scalars; the terms are before their weights."""
 
     loss: torch.Tensor
-    reconstruction_loss: torch.Tensor
-    content_decorrelation_loss: torch.Tensor
-    mask_entropy_loss: torch.Tensor
+    terms: dict[str, torch.Tensor]
 
 
 class FDAEObjective(nn.Module):
-    """Denoising loss of a U-Net conditioned on CMFNet, plus the two regularisers.
+    """Denoising loss of a U-Net conditioned on CMFNet, plus regularisers.
 
     Args:
-        unet: The generator.
-        encoder: The content-mask factorization network.
+        unet: The U-Net.
+        encoder: The content-mask factorization network, or a network whose `condition` gives the U-Net other keywords.
         scheduler: Any EDM scheduler; only its preconditioning is used.
         p_mean: Mean P_mean of ln(sigma).
         p_std: Standard deviation P_std of ln(sigma).
-        content_decorrelation_weight: w_CD; the default belongs to ``reduction="released"``.
-        mask_entropy_weight: w_ME; likewise.
+        loss_weights: Weights by name of the term, where they differ from the defaults in
+            :data:`fdae_diffusers.losses.LOSS_TERMS`, which belong to ``reduction="released"``. Terms of weight zero
+            are not computed, except for the reconstruction.
         reduction: ``"released"`` or ``"paper"``, see :mod:`fdae_diffusers.losses`.
-        gather_batch_statistics: Take L_CD over the batches of all processes instead of each over its own.
+        gather_batch_statistics: Compute the terms over codes, such as L_CD, on the codes of all processes instead of
+            each process on its own.
         micro_batch_size: Images that pass D_M and the U-Net at a time, all by default. The loss and its gradient are
-            those of the whole batch, but only the activations of so many images are held. Its parts then have no
-            gradients, and gradients scaled for float16 come too late.
+            those of the whole batch, but only the activations of this many images are held. Only the loss carries a
+            gradient then, its terms do not; fp16 loss scaling is not supported.
 
     Raises:
-        ValueError: If ``micro_batch_size`` is below one.
+        ValueError: If ``micro_batch_size`` is below one, or a loss weight is not a number or has an unknown name.
     """
 
     def __init__(
@@ -56,8 +60,7 @@ class FDAEObjective(nn.Module):
         scheduler: EDMEulerScheduler,
         p_mean: float = -1.2,
         p_std: float = 1.2,
-        content_decorrelation_weight: float = 2.5e-5,
-        mask_entropy_weight: float = 1e-4,
+        loss_weights: Mapping[str, float] | None = None,
         reduction: Reduction = "released",
         gather_batch_statistics: bool = False,
         micro_batch_size: int | None = None,
@@ -70,11 +73,17 @@ class FDAEObjective(nn.Module):
         self.scheduler = scheduler
         self.p_mean = p_mean
         self.p_std = p_std
-        self.content_decorrelation_weight = content_decorrelation_weight
-        self.mask_entropy_weight = mask_entropy_weight
+        self.loss_weights = complete_loss_weights(loss_weights)
         self.reduction = reduction
         self.gather_batch_statistics = gather_batch_statistics
         self.micro_batch_size = micro_batch_size
+
+        used = {
+            name: LOSS_TERMS[name] for name, weight in self.loss_weights.items() if weight or name == RECONSTRUCTION
+        }
+        self._image_terms = {name: term.function for name, term in used.items() if term.over == "images"}
+        self._code_terms = {name: term.function for name, term in used.items() if term.over == "codes"}
+        self._term_names = list(used)
 
     def forward(self, pixel_values: torch.Tensor, generator: torch.Generator | None = None) -> FDAEObjectiveOutput:
         """Draw noise for images (B, 3, H, W) in [-1, 1] and return the loss.
@@ -89,59 +98,90 @@ class FDAEObjective(nn.Module):
         return self.loss(pixel_values, log_sigma.exp(), noise)
 
     def loss(self, pixel_values: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor) -> FDAEObjectiveOutput:
-        """Loss at given noise levels (B, 1, 1, 1) and standard normal noise (B, 3, H, W)."""
+        """Return the loss at given noise levels (B, 1, 1, 1) and standard normal noise (B, 3, H, W)."""
         if self.micro_batch_size is None:
             factors = self.encoder(pixel_values)
-            content_codes = factors.content_codes
-            loss, l_rec, l_me = self._generator_losses(
-                factors.masks, factors.condition_map, pixel_values, sigma, noise
-            )
+            content_codes, mask_codes = factors.content_codes, factors.mask_codes
+            codes = FDAECodes(content_codes, mask_codes)
+            loss, *values = self._image_losses(codes, factors.masks, factors.condition, pixel_values, sigma, noise)
         else:
             codes = self.encoder.encode(pixel_values)  # whole: batch normalisation and L_CD look at all images
-            content_codes = codes.content
-            loss, l_rec, l_me = self._losses_in_micro_batches(codes, pixel_values, sigma, noise, self.micro_batch_size)
+            loss, *values = self._image_losses_in_micro_batches(
+                codes, pixel_values, sigma, noise, self.micro_batch_size
+            )
+        terms = dict(zip(self._image_terms, values, strict=True))
 
         with torch.autocast(pixel_values.device.type, enabled=False):  # the losses are taken in float32
-            if self.gather_batch_statistics:
-                content_codes = gather_codes(content_codes)
-            l_cd = content_decorrelation_loss(content_codes, self.reduction)
-        return FDAEObjectiveOutput(loss + self.content_decorrelation_weight * l_cd, l_rec, l_cd, l_me)
+            if self._code_terms:
+                batch = self._code_batch(codes)
+                for name, function in self._code_terms.items():
+                    terms[name] = function(batch)
+                    loss = loss + self.loss_weights[name] * terms[name]
+        return FDAEObjectiveOutput(loss, {name: terms[name] for name in self._term_names})
 
-    def _generator_losses(
+    def _code_batch(self, codes: FDAECodes) -> CodeBatch:
+        content_codes, mask_codes = codes.content, codes.mask
+        if self.gather_batch_statistics:
+            content_codes = gather_codes(content_codes)
+            mask_codes = None if mask_codes is None else gather_codes(mask_codes)
+        return CodeBatch(content_codes=content_codes, mask_codes=mask_codes, reduction=self.reduction)
+
+    def _image_losses(
         self,
+        codes: FDAECodes,
         masks: torch.Tensor,
-        condition_map: torch.Tensor,
+        condition: Condition,
         pixel_values: torch.Tensor,
         sigma: torch.Tensor,
         noise: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """L_rec + w_ME L_ME and the two, means over the images."""
-        denoised = self.denoise(pixel_values + sigma * noise, sigma, condition_map)  # (B, 3, H, W)
+    ) -> tuple[torch.Tensor, ...]:
+        """Weighted sum of the terms over images, then each of them; means over the images."""
+        denoised = self.denoise(pixel_values + sigma * noise, sigma, **condition)  # (B, 3, H, W)
         with torch.autocast(pixel_values.device.type, enabled=False):
-            l_rec = reconstruction_loss(denoised, pixel_values, sigma, self.scheduler.config.sigma_data).mean()
-            l_me = mask_entropy_loss(masks, self.reduction)
-        return l_rec + self.mask_entropy_weight * l_me, l_rec, l_me
+            batch = ImageBatch(
+                content_codes=codes.content,
+                mask_codes=codes.mask,
+                reduction=self.reduction,
+                masks=masks,
+                condition=condition,
+                pixel_values=pixel_values,
+                sigma=sigma,
+                noise=noise,
+                denoised=denoised,
+                sigma_data=self.scheduler.config.sigma_data,
+            )
+            terms = {name: function(batch) for name, function in self._image_terms.items()}
+            loss = sum((self.loss_weights[name] * term for name, term in terms.items()), start=denoised.new_zeros(()))
+        return loss, *terms.values()
 
-    def _losses_in_micro_batches(
+    def _image_losses_in_micro_batches(
         self, codes: FDAECodes, pixel_values: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor, size: int
     ) -> tuple[torch.Tensor, ...]:
-        """The same of the whole batch, but the first alone has gradients."""
+        """The same of the whole batch, but only the sum carries a gradient."""
         batch_size = len(pixel_values)
 
-        def share(pixel_values: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor, *codes: torch.Tensor):
-            masks = self.encoder.decode_masks(FDAECodes(*codes))
-            condition_map = self.encoder.condition_map(codes[0], masks)
-            losses = self._generator_losses(masks, condition_map, pixel_values, sigma, noise)
+        def share(pixel_values: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor, *parts: torch.Tensor):
+            codes = FDAECodes(*parts)
+            masks = self.encoder.decode_masks(codes)
+            condition = self.encoder.condition(codes, masks)
+            losses = self._image_losses(codes, masks, condition, pixel_values, sigma, noise)
             return tuple(len(pixel_values) / batch_size * loss for loss in losses)
 
         inputs = [pixel_values, sigma, noise, codes.content, *([] if codes.mask is None else [codes.mask])]
         return in_micro_batches(share, inputs, self.parameters(), size)
 
-    def denoise(self, noisy: torch.Tensor, sigma: torch.Tensor, condition_map: torch.Tensor) -> torch.Tensor:
-        """D(x_t; sigma, C) for noisy images (B, 3, H, W), sigma (B, 1, 1, 1) and a condition map (B, d_F, H, W)."""
+    def denoise(self, noisy: torch.Tensor, sigma: torch.Tensor, **condition: torch.Tensor) -> torch.Tensor:
+        """Return D(x_t; sigma, C) for noisy images (B, 3, H, W) and sigma (B, 1, 1, 1).
+
+        Args:
+            noisy: x_t.
+            sigma: Noise level of each image.
+            **condition: What the U-Net is conditioned on, as `CMFNet.condition` returns it: ``condition_map``
+                (B, d_F, H, W).
+        """
         scaled = self.scheduler.precondition_inputs(noisy, sigma)  # c_in * x_t
         c_noise = self.scheduler.precondition_noise(sigma).flatten()  # (B,)
-        output = self.unet(scaled, c_noise, condition_map).sample  # F, (B, 3, H, W)
+        output = self.unet(scaled, c_noise, **condition).sample  # F, (B, 3, H, W)
         return self.scheduler.precondition_outputs(noisy, output, sigma)  # c_skip * x_t + c_out * F
 
 

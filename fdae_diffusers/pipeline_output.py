@@ -8,7 +8,7 @@ from diffusers.utils import BaseOutput
 
 from .codes import FDAECodes
 
-Images = Any  # what output_type says: a list of PIL images, an array (B, H, W, 3) or a tensor (B, 3, H, W)
+Images = Any  # what output_type says: a list of B PIL images, an array (B, H, W, 3) or a tensor (B, 3, H, W)
 
 
 @dataclass
@@ -16,7 +16,8 @@ class FDAEPipelineOutput(BaseOutput):
     """Images decoded from codes.
 
     Args:
-        images: A list of B PIL images, a numpy array (B, H, W, 3) or a tensor (B, 3, H, W), both in [0, 1].
+        images: As ``output_type`` says: a list of B PIL images; an array (B, H, W, 3) or a tensor (B, 3, H, W) in
+            [0, 1]; or the pixel values (B, 3, H, W) that the sampler ended with.
         masks: (B, N, H, W) in [0, 1], summing to one over N.
         codes: The codes that the images were decoded from.
     """

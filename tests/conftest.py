@@ -10,6 +10,28 @@ from helpers.models import micro_pipeline
 from fdae_diffusers import FDAEPipeline
 from fdae_diffusers.data import get_benchmark
 
+# Modules and tests that need long (most of their tests more than five seconds), other processes or a browser;
+# `make test-fast` leaves them out. Tests may also carry a marker themselves.
+MARKED = {
+    "slow": ("test_study.py", "test_metrics_reference.py", "test_training_faults.py", "test_heun_samples_agree"),
+    "processes": (
+        "test_training_processes.py",
+        "test_training_faults.py",
+        "test_remote_code.py",
+        "test_wheel.py",
+        "test_memory.py",
+        "test_convert_dataset.py",
+    ),
+    "browser": ("test_a_visitor",),
+}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for marker, names in MARKED.items():
+            if any(name in item.nodeid for name in names):
+                item.add_marker(marker)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():

@@ -1,20 +1,11 @@
-import sys
-
 import huggingface_hub
-import numpy as np
 import pytest
 import torch
 from helpers.fake_hub import FakeHub
-from helpers.models import micro_pipeline
-from helpers.paths import TRAINING
 
 from fdae_diffusers import FDAECodes
 from fdae_diffusers.basis import BASIS_FILE, CodeBasis
 from fdae_diffusers.errors import FDAEError
-
-sys.path.insert(0, str(TRAINING))
-
-import fit_basis
 
 
 def known_codes(num_images=600, num_concepts=2, dim=4):
@@ -140,6 +131,7 @@ def test_absent_and_damaged_files_are_refused_in_one_line(tmp_path):
         (lambda basis, codes: basis.to_cluster(known_codes(dim=5)[0], "mask", 0, 0), "another model's"),
         (lambda basis, codes: basis.traverse(FDAECodes(codes.content)[0], "mask", 0), "single concept"),
         (lambda basis, codes: CodeBasis.fit(codes[:5]), "5 images"),
+        (lambda basis, codes: basis.traverse(codes[0], "mask", 0, values=3), "values"),
     ],
 )
 def test_edits_that_do_not_exist_are_refused(basis, codes, edit, message):
@@ -147,15 +139,55 @@ def test_edits_that_do_not_exist_are_refused(basis, codes, edit, message):
         edit(basis, codes)
 
 
-def test_script_fits_the_codes_of_a_data_set_and_saves_beside_the_model(tmp_path, monkeypatch, capsys):
-    pipeline = micro_pipeline()
-    pipeline.save_pretrained(tmp_path)
-    flags = ["--model", str(tmp_path), "--dataset", "shapes3d-rendered", "--max_samples", "40", "--num_clusters", "4"]
-    monkeypatch.setattr("sys.argv", ["fit_basis.py", *flags, "--device", "cpu"])
-    fit_basis.main()
-    assert str(tmp_path / BASIS_FILE) in capsys.readouterr().out
+def test_each_variant_has_a_basis_of_its_own(basis, codes, tmp_path):
+    other = CodeBasis.fit(codes[:50], num_components=1, num_clusters=2)
+    basis.save_pretrained(tmp_path)
+    assert other.save_pretrained(tmp_path, variant="ema") == tmp_path / "code_basis.ema.safetensors"
+    assert CodeBasis.from_pretrained(tmp_path).mask.centers.shape == (2, 5, 4)
+    assert CodeBasis.from_pretrained(tmp_path, variant="ema").mask.centers.shape == (2, 2, 4)
+    with pytest.raises(FDAEError, match=r"code_basis.fp16.safetensors.*--variant fp16"):
+        CodeBasis.from_pretrained(tmp_path, variant="fp16")
+
+
+def test_basis_of_a_variant_loads_from_the_hub(basis, tmp_path, monkeypatch):
+    basis.save_pretrained(tmp_path / "model", variant="ema")
+    with FakeHub() as hub:
+        hub.connect(monkeypatch, cache=tmp_path / "cache")
+        hub.push("org/model", tmp_path / "model")
+        loaded = CodeBasis.from_pretrained("org/model", variant="ema")
+        assert torch.equal(loaded.content.centers, basis.content.centers)
+        with pytest.raises(FDAEError, match=r"has no code_basis\.safetensors"):
+            CodeBasis.from_pretrained("org/model")
+        huggingface_hub.close_session()
+
+
+def test_content_and_mask_codes_may_differ_in_size(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    codes = FDAECodes(torch.randn(30, 2, 7, generator=generator), torch.randn(30, 2, 2, generator=generator))
+    CodeBasis.fit(codes, num_components=3, num_clusters=4).save_pretrained(tmp_path)
     basis = CodeBasis.from_pretrained(tmp_path)
-    assert basis.mask.centers.shape == (3, 4, 6)
-    image = np.full((16, 16, 3), 128, np.uint8)
-    edited = basis.to_cluster(pipeline.encode(image), "mask", 2, 3)
-    assert len(pipeline(codes=edited, num_inference_steps=1).images) == 1
+    assert basis.content.components.shape == (2, 3, 7)
+    assert basis.mask.components.shape == (2, 2, 2)  # a code of two dimensions has no third direction
+    assert basis.traverse(codes[0], "mask", 1, 1).mask.shape == (5, 2, 2)
+    assert torch.equal(basis.to_cluster(codes[0], "content", 0, 3).content[0, 0], basis.content.centers[0, 3])
+
+
+def test_description_is_short(basis, codes):
+    kind = "(N=2, d=4, 2 components, 5 clusters)"
+    assert repr(basis) == f"CodeBasis(content={kind}, mask={kind})"
+    assert repr(CodeBasis.fit(FDAECodes(codes.content[:50]), 1, 2)).endswith("mask=None)")
+
+
+def test_fit_takes_no_float64_to_the_device_of_the_codes(codes):
+    # Apple's MPS has no float64: the codes have to come to the CPU first.
+    class OnDevice(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            assert function is not torch.Tensor.double
+            result = super().__torch_function__(function, types, args, kwargs or {})
+            return result.as_subclass(torch.Tensor) if function is torch.Tensor.cpu else result
+
+    on_device = FDAECodes(codes.content[:50].as_subclass(OnDevice), codes.mask[:50].as_subclass(OnDevice))
+    basis = CodeBasis.fit(on_device, num_components=1, num_clusters=2)
+    expected = CodeBasis.fit(codes[:50], num_components=1, num_clusters=2)
+    assert torch.equal(basis.content.centers, expected.content.centers)

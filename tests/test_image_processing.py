@@ -180,5 +180,15 @@ def test_output_is_clipped_and_needs_no_gradient():
 
 
 def test_unknown_output_type_is_an_error():
-    with pytest.raises(ValueError, match="latent"):
-        to_output(torch.zeros(1, 3, 8, 8), "latent")
+    with pytest.raises(FDAEError, match="jpeg"):
+        to_output(torch.zeros(1, 3, 8, 8), "jpeg")
+
+
+def test_latents_are_left_as_they_are():
+    values = torch.full((1, 3, 2, 2), -3.0)
+    assert torch.equal(to_output(values, "latent"), values)
+
+
+def test_images_of_several_devices_go_where_the_first_is():
+    on_meta = torch.zeros(3, SIZE, SIZE, dtype=torch.uint8, device="meta")
+    assert to_pixel_values([on_meta, np.zeros((SIZE, SIZE, 3), np.uint8)], SIZE).device.type == "meta"

@@ -1,3 +1,4 @@
+import math
 import weakref
 
 import pytest
@@ -5,6 +6,8 @@ import torch
 from helpers.models import MICRO_ENCODER, MICRO_UNET, micro_pipeline
 
 from fdae_diffusers import CMFNet, EDMHeunScheduler, FDAEObjective, FDAEUNet2DModel
+from fdae_diffusers.errors import FDAEError
+from fdae_diffusers.losses import LOSS_TERMS
 
 
 def make_objective(**arguments) -> FDAEObjective:
@@ -12,13 +15,24 @@ def make_objective(**arguments) -> FDAEObjective:
     return FDAEObjective(pipeline.unet, pipeline.encoder, pipeline.scheduler, **arguments)
 
 
-def test_loss_is_the_weighted_sum_of_its_parts(images):
-    objective = make_objective(content_decorrelation_weight=3.0, mask_entropy_weight=5.0)
-    output = objective(images * 2 - 1)
-    torch.testing.assert_close(
-        output.loss,
-        output.reconstruction_loss + 3 * output.content_decorrelation_loss + 5 * output.mask_entropy_loss,
-    )
+def test_loss_is_the_weighted_sum_of_its_terms(images):
+    weights = {"reconstruction": 2.0, "content_decorrelation": 3.0, "mask_entropy": 5.0}
+    output = make_objective(loss_weights=weights)(images * 2 - 1)
+    assert output.terms.keys() == weights.keys()
+    torch.testing.assert_close(output.loss, sum(weights[name] * term for name, term in output.terms.items()))
+
+
+def test_terms_of_weight_zero_are_not_computed_but_the_reconstruction_is(images):
+    weights = dict.fromkeys(LOSS_TERMS, 0.0)
+    output = make_objective(loss_weights=weights)(images * 2 - 1)
+    assert list(output.terms) == ["reconstruction"]
+    assert output.loss == 0
+
+
+@pytest.mark.parametrize("weights", [{"entropy": 1.0}, {"mask_entropy": "1"}, {"mask_entropy": math.nan}], ids=str)
+def test_wrong_loss_weights_are_refused(weights):
+    with pytest.raises(FDAEError, match="entropy"):
+        make_objective(loss_weights=weights)
 
 
 def test_untrained_network_has_the_closed_form_loss():
@@ -28,7 +42,9 @@ def test_untrained_network_has_the_closed_form_loss():
     sigma = torch.full((2, 1, 1, 1), 1.5)
     c_skip = 0.25 / (1.5**2 + 0.25)
     expected = (1 / 1.5**2 + 1 / 0.25) * (c_skip * (1 - 1.5) - 1) ** 2
-    assert objective.loss(pixel_values, sigma, noise).reconstruction_loss.item() == pytest.approx(expected, rel=1e-5)
+    assert objective.loss(pixel_values, sigma, noise).terms["reconstruction"].item() == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 def test_a_generator_makes_the_loss_repeatable(images):
@@ -63,8 +79,10 @@ def test_micro_batches_have_the_loss_and_the_gradient_of_the_whole_batch(num_con
         unet = FDAEUNet2DModel(**MICRO_UNET)
         torch.nn.init.normal_(unet.conv_out.weight, std=0.1)  # zero, it would stop the gradient
         encoder = CMFNet(**{**MICRO_ENCODER, "num_concepts": num_concepts})
-        weights = {"content_decorrelation_weight": 0.5, "mask_entropy_weight": 0.5}
-        objective = FDAEObjective(unet, encoder, EDMHeunScheduler(), **weights, micro_batch_size=micro_batch_size)
+        weights = {"content_decorrelation": 0.5, "mask_entropy": 0.5}
+        objective = FDAEObjective(
+            unet, encoder, EDMHeunScheduler(), loss_weights=weights, micro_batch_size=micro_batch_size
+        )
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             output = objective(pixel_values, generator=torch.Generator().manual_seed(1))
         (output.loss / 2).backward()  # as when gradients are accumulated

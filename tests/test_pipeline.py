@@ -5,7 +5,11 @@ import PIL.Image
 import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
-from diffusers import DiffusionPipeline, EDMDPMSolverMultistepScheduler, EDMEulerScheduler
+from diffusers import (
+    DiffusionPipeline,
+    EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+)
 from helpers.models import micro_pipeline
 
 from fdae_diffusers import CMFNet, EDMHeunScheduler, FDAEPipeline, FDAEUNet2DModel
@@ -238,6 +242,7 @@ def test_half_precision_stays_close(pipeline, images, tmp_path, dtype):
     half.set_progress_bar_config(disable=True)
     output = half(images, num_inference_steps=3, generator=seeded(), output_type="pt")
     assert output.codes.content.dtype == dtype
+    assert output.masks.dtype == half.decode_masks(output.codes).dtype == torch.float32
     assert (output.images.float() - expected).abs().mean() < 0.05
 
 
@@ -256,7 +261,7 @@ def test_wrong_calls_say_what_to_do(pipeline, images):
         pipeline()
     with pytest.raises(ValueError, match="either images to reconstruct or codes"):
         pipeline(images, codes=codes)
-    with pytest.raises(ValueError, match='"pil", "np" or "pt"'):
+    with pytest.raises(FDAEError, match="jpeg"):
         pipeline(images, output_type="jpeg")
     with pytest.raises(ValueError, match="2 generators for 5 images"):
         pipeline(images, generator=[seeded(), seeded()])
@@ -277,9 +282,93 @@ def test_one_network_may_be_in_half_precision(pipeline, images):
 
 
 def test_swap_gives_images_as_asked_and_refuses_noise_given_twice(pipeline, images):
-    options = {"content": 1, "num_inference_steps": 2, "output_type": "pt", "return_dict": False}
+    options = {"content": 1, "num_inference_steps": 2, "output_type": "pt"}
     assert pipeline.swap(images[:1], images[1:2], **options).shape == (1, 3, 16, 16)
     with pytest.raises(FDAEError, match="latents or keep_noise"):
         pipeline.swap(images[:1], images[1:2], keep_noise=True, latents=torch.zeros(1, 3, 16, 16), **options)
     with pytest.raises(FDAEError, match="no image given"):
         pipeline(codes=pipeline.encode(images)[0:0])
+
+
+# --- Decoding
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_decoding_equals_the_call_whatever_the_batch(pipeline, images, batch_size):
+    codes = pipeline.encode(images)
+    options = {"num_inference_steps": 2, "output_type": "pt"}
+    for generator in (seeded, lambda: [seeded(i) for i in range(5)]):
+        expected = pipeline(codes=codes, generator=generator(), **options).images
+        decoded = pipeline.decode(codes, generator=generator(), batch_size=batch_size, **options)
+        torch.testing.assert_close(decoded, expected, atol=1e-3, rtol=0)
+    assert len(pipeline.decode(codes, 1, batch_size=batch_size)) == 5
+
+
+def test_decoding_holds_so_many_images_at_a_time(pipeline, images):
+    sizes = []
+    pipeline.unet.register_forward_hook(lambda module, args, output: sizes.append(len(args[0])))
+    pipeline.decode(pipeline.encode(images), num_inference_steps=1, batch_size=2)
+    assert sizes == [2, 2, 1]
+    with pytest.raises(FDAEError, match="batch_size=0"):
+        pipeline.decode(pipeline.encode(images), batch_size=0)
+
+
+def test_prepared_latents_are_what_a_call_draws(pipeline, images):
+    latents = pipeline.prepare_latents(5, seeded(3))
+    assert latents.shape == (5, 3, 16, 16)
+    assert latents.dtype == torch.float32
+    given = pipeline(images, num_inference_steps=2, latents=latents, output_type="pt").images
+    assert torch.equal(given, pipeline(images, num_inference_steps=2, generator=seeded(3), output_type="pt").images)
+    one = torch.randn(1, 3, 16, 16, dtype=torch.float64)
+    assert torch.equal(pipeline.prepare_latents(4, latents=one), one.float().expand(4, -1, -1, -1))
+
+
+def test_latent_output_is_what_the_sampler_ends_with(pipeline, images):
+    pipeline.scheduler = EDMHeunScheduler(clip_sample=False)
+    latents = pipeline(images, num_inference_steps=2, generator=seeded(), output_type="latent").images
+    pictures = pipeline(images, num_inference_steps=2, generator=seeded(), output_type="pt").images
+    assert latents.abs().max() > 1
+    torch.testing.assert_close((latents / 2 + 0.5).clamp(0, 1), pictures)
+    grid = pipeline.swap_grid(images[:2], num_inference_steps=2, output_type="latent")
+    assert grid.shape == (2, 2, 3, 16, 16)
+
+
+def test_callback_may_change_the_last_latents(pipeline, images):
+    def erase_last(pipe, step, timestep, tensors):
+        if step == pipe.num_timesteps - 1:
+            tensors["latents"] = torch.zeros_like(tensors["latents"])
+        return tensors
+
+    output = pipeline(
+        images,
+        num_inference_steps=3,
+        output_type="latent",
+        callback_on_step_end=erase_last,
+        callback_on_step_end_tensor_inputs=pipeline._callback_tensor_inputs,
+    )[0]
+    assert not output.any()
+
+
+def test_nothing_is_computed_twice(pipeline, images, monkeypatch):
+    calls = []
+    read_images = pipeline._read_images
+    monkeypatch.setattr(pipeline, "_read_images", lambda images: calls.append("read") or read_images(images))
+    pipeline.encoder.image_encoder.register_forward_hook(lambda *_: calls.append("encode"))
+    pipeline.encoder.mask_decoder.register_forward_hook(lambda *_: calls.append("masks"))
+
+    def called(function, *args, **options):
+        calls.clear()
+        function(*args, num_inference_steps=1, **options)
+        return sorted(calls)
+
+    codes = pipeline.encode(images)
+    assert called(pipeline.invert, images) == ["encode", "masks", "read"]
+    assert called(pipeline.invert, images, codes) == ["masks", "read"]
+    assert called(pipeline.decode, codes) == ["masks"]
+    assert called(pipeline.swap_grid, images[:2]) == ["encode", "masks", "read"]
+    # Source and target are read and encoded; masks are decoded of the source, for its noise, and of the result.
+    twice = ["encode", "encode", "masks", "masks", "read", "read"]
+    assert called(pipeline.swap, images[:1], images[1:2], content=0, keep_noise=True) == twice
+
+
+# --- Number of steps

@@ -8,6 +8,10 @@ from pathlib import PurePosixPath
 import pytest
 from helpers.paths import ROOT
 
+from fdae_diffusers import __version__
+
+pytestmark = pytest.mark.slow
+
 PACKAGE = ROOT / "fdae_diffusers"
 NOT_SOURCE = shutil.ignore_patterns(
     ".*", "__pycache__", "*.egg-info", "build", "dist", "outputs", "model_cards", "node_modules"
@@ -26,6 +30,7 @@ def wheel(tmp_path_factory):
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     (file,) = folder.glob("*.whl")
+    assert file.name.startswith(f"fdae_diffusers-{__version__}-")
     with zipfile.ZipFile(file) as archive:
         return {PurePosixPath(name) for name in archive.namelist()}
 

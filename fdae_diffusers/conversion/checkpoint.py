@@ -1,6 +1,6 @@
 """Convert a checkpoint of the released FDAE code (github.com/wuancong/FDAE) to a pipeline.
 
-The released state dict is flat: the generator has ADM's names (``input_blocks``, ``middle_block``, ``output_blocks``,
+The released state dict is flat: the U-Net has ADM's names (``input_blocks``, ``middle_block``, ``output_blocks``,
 ``out``), CMFNet has ``encoder`` (torchvision ResNet by position), ``semantic_decoder1`` (content head),
 ``semantic_decoder2`` (dimension adjustment), ``mask_decoder`` (mask head) and ``mask_generator`` (D_M). Widths, depths
 and N are read off the weights; what weights cannot tell comes from the released ``args.json``.

@@ -34,7 +34,7 @@ _ATTENTION_PARTS = {"norm": "group_norm", "qkv": "qkv", "proj_out": "to_out.0"}
 
 
 def unet_names(config: dict[str, Any]) -> KeyMap:
-    """Names of the generator's tensors, for the arguments of :class:`~fdae_diffusers.FDAEUNet2DModel`."""
+    """Names of the U-Net's tensors, for the arguments of :class:`~fdae_diffusers.FDAEUNet2DModel`."""
     mapping: dict[str, str] = {}
     num_levels, layers_per_block = len(config["block_out_channels"]), config["layers_per_block"]
     for name, new_name in (

@@ -24,7 +24,7 @@ class CachedImages(torch.utils.data.Dataset):
         images: The data set; every image is read here and now.
         num_workers: Processes that read.
         num_copies: Processes on this machine that do the same at the same time.
-        progress: Show a progress bar.
+        progress: Show a progress bar, on a terminal.
 
     Raises:
         FDAEError: if the memory that it takes is not free, or an image cannot be read and is not to be skipped.
@@ -50,7 +50,9 @@ class CachedImages(torch.utils.data.Dataset):
             _Pixels(images), batch_size=None, sampler=blocks, num_workers=num_workers, generator=generator
         )
         with (
-            tqdm(total=len(images), desc=f"cache, {_gib(needed)}", unit="image", disable=not progress) as progress_bar,
+            tqdm(
+                total=len(images), desc=f"cache, {_gib(needed)}", unit="image", disable=None if progress else True
+            ) as progress_bar,
             one_line_errors(),
         ):
             for rows, pixels in zip(blocks, loader, strict=True):

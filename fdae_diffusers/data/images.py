@@ -1,19 +1,18 @@
 """Images of any data set that `datasets` reads, as pixel values for training."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import datasets
 import numpy as np
 import torch
 from PIL import Image
 
-from ..errors import FDAEError, first_line
+from ..errors import FDAEError
 from ..image_processing import pixels_to_values
-from .benchmarks import RENDERED_SHAPES3D, get_benchmark
+from .benchmarks import BENCHMARKS, get_benchmark
 from .reading import ImageReader, OnBadImage
-from .shapes3d_renderer import rendered_shapes3d
+from .sources import load_from_source
 
 
 def load_image_dataset(
@@ -30,8 +29,8 @@ def load_image_dataset(
     """Load a data set that has images.
 
     Args:
-        dataset_name: Data set on the Hugging Face Hub, a local folder laid out like one, or "shapes3d-rendered" for
-            Shapes3D as `rendered_shapes3d` draws it.
+        dataset_name: Data set on the Hugging Face Hub, a local folder laid out like one, or a benchmark that
+            makes its images, as "shapes3d-rendered" does.
         train_data_dir: Folder of image files; give this or `dataset_name`.
         dataset_config_name: Configuration of the data set, where it has several.
         split: Split to load.
@@ -39,44 +38,43 @@ def load_image_dataset(
         cache_dir: Where `datasets` keeps what it downloads and converts.
         max_samples: Keep this many rows, drawn at random but always the same, in their order. (Rows of a benchmark are
             ordered by their factors: the first ones would be nearly the same image.)
-        size: Height and width at which "shapes3d-rendered" is rendered; other images stay as they are.
+        size: Height and width at which a benchmark makes its images; other images stay as they are.
 
     Raises:
         FDAEError: with one line that says what is wrong and what to do.
     """
-    if max_samples is not None and max_samples < 1:
-        raise FDAEError(f"max_samples must be at least 1, not {max_samples}")
-    if dataset_name == RENDERED_SHAPES3D and train_data_dir is None:
+    _check_max_samples(max_samples)
+    if makes_images(dataset_name) and train_data_dir is None:
         if split != "train" or dataset_config_name is not None:
-            raise FDAEError(f"{RENDERED_SHAPES3D} has the split train alone, whole, and no configurations")
-        dataset = rendered_shapes3d(size)
+            raise FDAEError(f"{dataset_name} has the split train alone, whole, and no configurations")
+        dataset = get_benchmark(dataset_name).load(size)
     else:
         dataset = load_from_source(
             dataset_name, train_data_dir, name=dataset_config_name, split=split, cache_dir=cache_dir
         )
     find_image_column(dataset, image_column)
-    if max_samples is not None and max_samples < len(dataset):
-        chosen = np.random.default_rng(0).choice(len(dataset), max_samples, replace=False)
-        dataset = dataset.select(np.sort(chosen))
-    return dataset
+    return _keep(dataset, max_samples)
 
 
-def load_from_source(dataset_name: str | None, train_data_dir: str | None, name: str | None, **kwargs: Any) -> Any:
-    """Call `datasets.load_dataset` for a data set or a folder of images, one of which is to be given.
+def makes_images(name: str | None) -> TypeGuard[str]:
+    """Return whether a name is that of a benchmark which makes its images, so that there is nothing to load."""
+    return name in BENCHMARKS and BENCHMARKS[name].make is not None
 
-    Raises:
-        FDAEError: with one line that says what is wrong.
-    """
-    if (dataset_name is None) == (train_data_dir is None):
-        raise FDAEError("give either dataset_name or train_data_dir")
-    if train_data_dir is not None and not Path(train_data_dir).is_dir():
-        raise FDAEError(f"there is no folder {train_data_dir!r}")
-    try:
-        if dataset_name is not None:
-            return datasets.load_dataset(dataset_name, name=name, **kwargs)
-        return datasets.load_dataset("imagefolder", data_dir=train_data_dir, **kwargs)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise FDAEError(f"cannot load the data set {dataset_name or train_data_dir!r}: {first_line(error)}") from error
+
+def sample_rows(num_rows: int, max_samples: int) -> np.ndarray:
+    """Return the rows that `load_image_dataset` keeps of a data set with more than ``max_samples``, ascending."""
+    return np.sort(np.random.default_rng(0).choice(num_rows, max_samples, replace=False))
+
+
+def _keep(dataset: datasets.Dataset, max_samples: int | None) -> datasets.Dataset:
+    if max_samples is None or max_samples >= len(dataset):
+        return dataset
+    return dataset.select(sample_rows(len(dataset), max_samples))
+
+
+def _check_max_samples(max_samples: int | None) -> None:
+    if max_samples is not None and max_samples < 1:
+        raise FDAEError(f"max_samples must be at least 1, not {max_samples}")
 
 
 def find_image_column(dataset: datasets.Dataset, image_column: str | None = None) -> str:
@@ -158,6 +156,10 @@ class ImageDataset(torch.utils.data.Dataset):
         """Return the items of several rows; torch's data loaders call this for a batch."""
         return [{"pixel_values": values} for values in pixels_to_values(self.read_pixels(rows))]
 
+    def select(self, rows: Sequence[int] | np.ndarray) -> "ImageDataset":
+        """Return the images at some rows, in the order of `rows`."""
+        return ImageDataset(self.dataset.select(rows), self.size, self.image_column, self.reader.on_bad_image)
+
     @property
     def bad_rows(self) -> set[int]:
         """Rows that were skipped so far, also by workers of data loaders."""
@@ -199,7 +201,7 @@ def load_benchmark(
     """Load the images of a benchmark and their factors (n, F).
 
     Args:
-        name: One of `BENCHMARKS`, or "shapes3d-rendered".
+        name: One of `BENCHMARKS`.
         path: Local folder or Hub id of the data set, instead of the benchmark's own place on the Hub.
         size: Height and width of the images.
         max_samples: As for `load_image_dataset`.
@@ -208,12 +210,8 @@ def load_benchmark(
         FDAEError: if there is no such benchmark, or its data set cannot be loaded.
     """
     benchmark = get_benchmark(name)
-    if path is not None and RENDERED_SHAPES3D in (name, path):
-        raise FDAEError(f"{RENDERED_SHAPES3D} is a benchmark of its own, built in: name it without dataset_path")
-    source = RENDERED_SHAPES3D if name == RENDERED_SHAPES3D else path or benchmark.hub_id
-    if source is None:
-        raise FDAEError(
-            f"{name} is not on the Hub as parquet: name a folder that training/convert_dataset.py made as dataset_path"
-        )
-    dataset = load_image_dataset(source, size=size, max_samples=max_samples)
+    if makes_images(path):
+        raise FDAEError(f"{path} is a benchmark of its own, built in: name it without dataset_path")
+    _check_max_samples(max_samples)
+    dataset = _keep(benchmark.load(size, path), max_samples)
     return ImageDataset(dataset, size, image_column=benchmark.image_column), benchmark.read_factors(dataset)

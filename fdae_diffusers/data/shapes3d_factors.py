@@ -1,14 +1,14 @@
-"""Read the factors of a Shapes3D picture off it: those of the rendered image that is nearest to it.
+"""Estimate the factors of a Shapes3D picture: those of the rendered image that is nearest to it.
 
 Nearest means least squared error, searched for in turns: of all 480 geometries given the hues, then of the ten hues
 of each surface given the geometry, until nothing changes. It starts at the best of the hues that fit a few geometries.
-Off images of the renderer itself it reads every factor right (1,000 drawn at 32x32); off others it may stop at a local
-best.
+Of images of the renderer itself every factor is right (1,000 at random, 32x32); of others it may stop at a local best.
 """
 
 import numpy as np
 
-from .shapes3d_renderer import SHAPES3D, shared_renderer
+from .benchmarks import SHAPES3D
+from .shapes3d_renderer import shared_renderer
 
 _NUM_HUES = 3  # the first factors are the hues of floor, wall and object; the others are the geometry
 _GEOMETRIES = np.argwhere(np.ones(SHAPES3D.factor_sizes[_NUM_HUES:]))  # (480, 3)
@@ -16,8 +16,8 @@ _STARTS = [geometry for geometry in _GEOMETRIES if geometry[0] in (1, 6) and geo
 _MAX_ROUNDS = 10
 
 
-class Shapes3DReader:
-    """Reads factors off pictures.
+class Shapes3DFactorEstimator:
+    """Estimates the factors of pictures.
 
     Args:
         size: Height and width of the pictures.
@@ -26,11 +26,11 @@ class Shapes3DReader:
     def __init__(self, size: int):
         self._renderer = shared_renderer(size)
 
-    def read(self, images: np.ndarray) -> np.ndarray:
+    def estimate(self, images: np.ndarray) -> np.ndarray:
         """Return the factors (n, 6) of pictures (n, size, size, 3), uint8."""
-        return np.stack([self._read_one(image) for image in images])
+        return np.stack([self._estimate_one(image) for image in images])
 
-    def _read_one(self, image: np.ndarray) -> np.ndarray:
+    def _estimate_one(self, image: np.ndarray) -> np.ndarray:
         starts = [self._fit_hues(image, np.array([0, 0, 0, *geometry])) for geometry in _STARTS]
         factors = self._nearest(image, np.stack(starts))
         for _ in range(_MAX_ROUNDS):

@@ -14,18 +14,11 @@ and a table of 3 * 6 + 3 planes per geometry renders all images.
 
 import colorsys
 import functools
-from collections.abc import Sequence
-from typing import Any
 
-import datasets
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from .benchmarks import BENCHMARKS
 from .shapes3d_scene import FLOOR, OBJECT, ORIENTATIONS, SCALES, SHAPES, SKY, SKY_COLOR, WALL, cast_rays
-
-SHAPES3D = BENCHMARKS["shapes3d"]
 
 RAYS_PER_PIXEL = 3  # along each side
 HUE_COLORS = np.round([colorsys.hsv_to_rgb(hue / 10, 1, 1) for hue in range(10)], 6)  # (10, 3) albedos
@@ -35,6 +28,7 @@ HUE_ALBEDOS = _hue_albedos.reshape(HUE_COLORS.shape)  # (10, 3) indices into ALB
 _SURFACES = (FLOOR, WALL, OBJECT)  # in the order of their hues among the factors
 _PLANES = len(_SURFACES) * len(ALBEDOS) + 3
 _GEOMETRY_SIZES = (len(SCALES), len(SHAPES), len(ORIENTATIONS))
+_FACTOR_SIZES = (*[len(HUE_COLORS)] * len(_SURFACES), *_GEOMETRY_SIZES)  # of a row, the last factor changing fastest
 _ONE_LEVEL = 256  # the table counts in 1/256 of a grey level: 255 levels and a rounding half fit into 16 bits
 _BLOCK_BYTES = 2**18  # images are put together in blocks that stay in the processor's cache
 
@@ -62,7 +56,7 @@ class Shapes3DRenderer:
     def render(self, rows: npt.ArrayLike) -> np.ndarray:
         """Return the images (n, size, size, 3), uint8, of n rows of the data set, each 0..479,999."""
         rows = np.atleast_1d(np.asarray(rows, np.int64))
-        factors = SHAPES3D.rows_to_factors(rows)  # (n, 6)
+        factors = np.stack(np.unravel_index(rows, _FACTOR_SIZES), axis=-1)  # (n, 6)
         geometries = np.ravel_multi_index(tuple(factors[:, 3:].T), _GEOMETRY_SIZES)
         for geometry in np.unique(geometries):
             if not self._is_built[geometry]:
@@ -108,35 +102,6 @@ def _pool(rays: np.ndarray) -> np.ndarray:
     step = RAYS_PER_PIXEL
     total = sum(rays[..., i::step, j::step].astype(np.float32) for i in range(step) for j in range(step))
     return np.asarray(total) / step**2
-
-
-def rendered_shapes3d(size: int = 64, rows: Sequence[int] | np.ndarray | None = None) -> datasets.Dataset:
-    """Return re-rendered Shapes3D as a data set with the columns of `eurecom-ds/shapes3d`: image and six labels.
-
-    Images are rendered when they are read, a batch in one table look-up, as PIL images. Nothing is written to disk.
-    The data set can be selected from, shuffled, split and sent to data loader workers. What is stored in the image
-    column, and seen after `with_format(None)`, is the row of the real data set that is to be rendered.
-
-    Args:
-        size: Height and width of the images; the real ones have 64.
-        rows: Rows of the real data set to hold, each 0..479,999, in this order; all of them by default.
-    """
-    rows = np.arange(SHAPES3D.num_images) if rows is None else np.asarray(rows, dtype=np.int64)
-    columns = {"image": rows, **dict(zip(SHAPES3D.label_columns, SHAPES3D.rows_to_factors(rows).T, strict=True))}
-    features = {"image": datasets.Value("int64")}
-    for column, num_values in zip(SHAPES3D.label_columns, SHAPES3D.factor_sizes, strict=True):
-        features[column] = datasets.ClassLabel(names=[str(value) for value in range(num_values)])
-    info = datasets.DatasetInfo(features=datasets.Features(features))
-    dataset = datasets.Dataset(datasets.table.InMemoryTable.from_pydict(columns), info=info)
-    dataset.set_transform(functools.partial(_render_images, size=size))
-    return dataset
-
-
-def _render_images(batch: dict[str, list[Any]], size: int) -> dict[str, list[Any]]:
-    if "image" not in batch:
-        return batch
-    images = shared_renderer(size).render(batch["image"])
-    return {**batch, "image": [Image.fromarray(image) for image in images]}
 
 
 @functools.lru_cache(maxsize=2)

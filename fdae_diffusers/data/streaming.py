@@ -11,9 +11,9 @@ from datasets.distributed import split_dataset_by_node
 
 from ..errors import FDAEError, first_line
 from ..image_processing import pixels_to_values
-from .benchmarks import RENDERED_SHAPES3D
-from .images import choose_image_column, columns_of_images, load_from_source
+from .images import choose_image_column, columns_of_images, makes_images
 from .reading import ImageReader, OnBadImage
+from .sources import load_from_source
 
 _MIXED_SHARDS = 10  # `IterableDataset.shuffle` fills its buffer from so many shards at a time
 
@@ -44,8 +44,8 @@ def load_image_stream(
     Raises:
         FDAEError: with one line that says what is wrong and what to do.
     """
-    if dataset_name == RENDERED_SHAPES3D:
-        raise FDAEError(f"{RENDERED_SHAPES3D} is made in memory: leave streaming out")
+    if makes_images(dataset_name):
+        raise FDAEError(f"{dataset_name} is made in memory: leave streaming out")
     if "[" in split:
         raise FDAEError(f"a stream is read from its beginning: give max_train_samples instead of split={split!r}")
     stream = load_from_source(

@@ -1,26 +1,45 @@
 """How often a swapped code changes what it should and nothing else, on re-rendered Shapes3D.
 
 The renderer knows the true picture of every edit, so that edited pictures can be judged: their factors are those of
-the nearest rendered image (`Shapes3DReader`). Which concept is which is found on pairs of images of its own, from what
-each code changes when it is swapped alone.
+the nearest rendered image (`Shapes3DFactorEstimator`). Which concept is which is found on pairs of images of its own,
+from what each code changes when it is swapped alone.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils import gen_batches
+from tqdm.auto import tqdm
 
-from ..codes import FDAECodes
-from ..data.shapes3d_factors import Shapes3DReader
-from ..data.shapes3d_renderer import SHAPES3D, shared_renderer
+from ..data.benchmarks import SHAPES3D
+from ..data.shapes3d_factors import Shapes3DFactorEstimator
+from ..data.shapes3d_renderer import shared_renderer
 from ..errors import FDAEError
+from ..hub.files import SWAPS_FILE
 from ..pipeline_fdae import FDAEPipeline
+from ..utils.arguments import check_at_least_one
+from .results import ResultConfig, public_name, result_path, write_result
 
 FACTORS = SHAPES3D.factor_names
 HUES = ("floor_hue", "wall_hue", "object_hue")
+
+
+@dataclass
+class SwapsConfig(ResultConfig):
+    """Settings of the measurement; the model is one of Shapes3D."""
+
+    num_pairs: int = field(default=200, metadata={"help": "Pairs of images that the rates are of."})
+    num_search_pairs: int = field(default=32, metadata={"help": "Other pairs, to find which concept is which on."})
+    seed: int = field(default=0, metadata={"help": "Seed of pairs and starting noise."})
+    num_inference_steps: int | None = field(default=None, metadata={"help": "Steps of the sampler."})
+    keep_noise: bool = field(default=False, metadata={"help": "Start from the images' own noise, by inversion."})
+    batch_size: int = field(default=64, metadata={"help": "Pictures decoded at a time."})
+
+    def __post_init__(self):
+        check_at_least_one(self, ("num_pairs", "num_search_pairs", "num_inference_steps", "batch_size"))
 
 
 @dataclass(frozen=True)
@@ -79,25 +98,25 @@ class Pairs:
         """Factors (n, 6) of the sources, but those named of the targets."""
         return np.where([name in factors for name in FACTORS], self.targets, self.sources)
 
-    def draw(self, content: Sequence[int], mask: Sequence[int]) -> np.ndarray:
-        """Edited pictures (n, H, W, 3), uint8: the sources with these codes of the targets."""
-        codes = self._codes.swap(self._other_codes, content=content, mask=mask)
-        pictures = np.concatenate([self._decode(codes, rows) for rows in self._batches()])
-        return (pictures * 255).round().astype(np.uint8)
+    def swap(self, content: Sequence[int], mask: Sequence[int]) -> np.ndarray:
+        """Decode edited pictures (n, H, W, 3), uint8: the sources with these codes of the targets."""
+        codes = self._codes
+        if content or mask:
+            codes = codes.swap(self._other_codes, content=content, mask=mask)
+        pictures = self._pipeline.decode(
+            codes,
+            self._num_inference_steps,
+            latents=self._noise,
+            output_type="np",
+            batch_size=self._batch_size,
+        )
+        return (np.asarray(pictures) * 255).round().astype(np.uint8)
 
     def _batches(self) -> list[slice]:
         return list(gen_batches(len(self.sources), self._batch_size))
 
-    def _decode(self, codes: FDAECodes, rows: slice) -> np.ndarray:
-        return self._pipeline(
-            codes=codes[rows],
-            latents=self._noise[rows],
-            num_inference_steps=self._num_inference_steps,
-            output_type="np",
-        ).images
 
-
-def find_edits(num_concepts: int, pairs: Pairs, reader: Shapes3DReader) -> list[Edit]:
+def find_edits(num_concepts: int, pairs: Pairs, estimator: Shapes3DFactorEstimator) -> list[Edit]:
     """Find the concept of each surface from what their codes change.
 
     A surface's concept is the one whose content code, swapped alone, changes the surface's hue most often. The mask
@@ -107,7 +126,7 @@ def find_edits(num_concepts: int, pairs: Pairs, reader: Shapes3DReader) -> list[
     Args:
         num_concepts: N.
         pairs: Pairs to find them on.
-        reader: Judge of the pictures.
+        estimator: Judge of the pictures.
 
     Raises:
         FDAEError: For a single-concept model.
@@ -116,7 +135,10 @@ def find_edits(num_concepts: int, pairs: Pairs, reader: Shapes3DReader) -> list[
         raise FDAEError("a single-concept model has no concepts to swap")
 
     effects = np.stack(
-        [(reader.read(pairs.draw([concept], ())) == pairs.targets).mean(axis=0) for concept in range(num_concepts)]
+        [
+            (estimator.estimate(pairs.swap([concept], ())) == pairs.targets).mean(axis=0)
+            for concept in range(num_concepts)
+        ]
     )  # (N, F), the share of pictures whose factors became the other image's
     floor, wall, thing = (int(effects[:, FACTORS.index(hue)].argmax()) for hue in HUES)
     with_second = [
@@ -132,12 +154,12 @@ def find_edits(num_concepts: int, pairs: Pairs, reader: Shapes3DReader) -> list[
         Edit("object content", (thing,), (), HUES[2:]),
         Edit("all content", everything, (), HUES),
         Edit("object mask", (), (thing,), ("scale", "shape")),
-        max(with_second, key=lambda edit: score_edit(edit, pairs, reader)["all_as_expected"]),
+        max(with_second, key=lambda edit: score_edit(edit, pairs, estimator)["all_as_expected"]),
         Edit("all masks", (), everything, ("scale", "shape", "orientation")),
     ]
 
 
-def score_edit(edit: Edit, pairs: Pairs, reader: Shapes3DReader) -> dict[str, Any]:
+def score_edit(edit: Edit, pairs: Pairs, estimator: Shapes3DFactorEstimator) -> dict[str, Any]:
     """Compare edited pictures with the true ones.
 
     Returns:
@@ -145,9 +167,9 @@ def score_edit(edit: Edit, pairs: Pairs, reader: Shapes3DReader) -> dict[str, An
         `all_as_expected`: the shares of pictures whose factors came out as they should; `psnr`: the mean over the
         pictures, against the true pictures, in dB.
     """
-    pictures = pairs.draw(edit.content, edit.mask)
+    pictures = pairs.swap(edit.content, edit.mask)
     expected = pairs.expected(edit.factors)
-    hits = reader.read(pictures) == expected  # (n, F)
+    hits = estimator.estimate(pictures) == expected  # (n, F)
     errors = np.square((pictures.astype(np.float32) - pairs.render(expected)) / 255).mean(axis=(1, 2, 3))
     return {
         "content": list(edit.content),
@@ -159,7 +181,59 @@ def score_edit(edit: Edit, pairs: Pairs, reader: Shapes3DReader) -> dict[str, An
     }
 
 
-def reader_accuracy(pairs: Pairs, reader: Shapes3DReader) -> dict[str, float]:
-    """How often the judge reads each factor right off the true pictures of the pairs."""
+def estimator_accuracy(pairs: Pairs, estimator: Shapes3DFactorEstimator) -> dict[str, float]:
+    """How often the judge estimates each factor of the pairs' true pictures right."""
     factors = np.concatenate([pairs.sources, pairs.targets])
-    return dict(zip(FACTORS, (reader.read(pairs.render(factors)) == factors).mean(axis=0).tolist(), strict=True))
+    return dict(
+        zip(FACTORS, (estimator.estimate(pairs.render(factors)) == factors).mean(axis=0).tolist(), strict=True)
+    )
+
+
+def evaluate_swaps(config: SwapsConfig) -> dict[str, Any]:
+    """Find the concepts, swap their codes, print and write how often the pictures are right.
+
+    Raises:
+        FDAEError: If the model cannot be loaded or has a single concept, or there is a result already that is not to
+            be replaced.
+    """
+    output = result_path(config, SWAPS_FILE)
+    pipeline = config.load_pipeline()
+    pipeline.set_progress_bar_config(disable=True)
+    steps = config.num_inference_steps or pipeline.default_num_inference_steps
+    estimator = Shapes3DFactorEstimator(pipeline.encoder.config.sample_size)
+    random_state = np.random.RandomState(config.seed)
+    search_pairs, pairs = (
+        Pairs(pipeline, num_pairs, random_state, steps, config.keep_noise, config.batch_size)
+        for num_pairs in (config.num_search_pairs, config.num_pairs)
+    )
+    edits = find_edits(pipeline.encoder.config.num_concepts, search_pairs, estimator)
+    result = {
+        "model": public_name(config.model),
+        "variant": config.variant,
+        "num_pairs": config.num_pairs,
+        "num_search_pairs": config.num_search_pairs,
+        "seed": config.seed,
+        "num_inference_steps": steps,
+        "keep_noise": config.keep_noise,
+        "estimator_accuracy": estimator_accuracy(pairs, estimator),
+        "edits": {edit.name: score_edit(edit, pairs, estimator) for edit in tqdm(edits, desc="edits", disable=None)},
+    }
+    print_table(result)
+    write_result(output, result)
+    return result
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """Print the share of pictures with the right value of each factor; a star marks those that should change."""
+    print(f"\n{result['model']}, {result['num_pairs']} pairs, {result['num_inference_steps']} steps")
+    print(f"{'swapped':<37}" + "".join(f"{name:>12}" for name in (*FACTORS, "all", "PSNR (dB)")))
+    for name, scores in result["edits"].items():
+        codes = " ".join(kind[0] + ",".join(map(str, scores[kind])) for kind in ("content", "mask") if scores[kind])
+        rates = [
+            f"{rate:.3f}{'*' if factor in scores['changed'] else ' '}"
+            for factor, rate in scores["as_expected"].items()
+        ]
+        cells = [*rates, f"{scores['all_as_expected']:.3f} ", f"{scores['psnr']:.1f} "]
+        print(f"{name:<23}{codes:<14}" + "".join(f"{cell:>12}" for cell in cells))
+    accuracy = min(result["estimator_accuracy"].values())
+    print(f"(estimated from true pictures: {accuracy:.3f} right in every factor, at least)")

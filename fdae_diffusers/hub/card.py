@@ -1,50 +1,54 @@
 """The model card of a run, filled from what lies in its folder: settings, scores and pictures."""
 
 import json
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ..data import RENDERED_SHAPES3D
+from ..data import RENDERED_SHAPES3D, get_benchmark
+from ..errors import FDAEError
+from ..metrics.suite import METRICS
 from ..utils.files import whole_file
-from .files import CARD_FILE, METRICS_FILE, TRAINING_FILE, captions
+from .files import ATTRIBUTES_FILE, CARD_FILE, METRICS_FILE, SWAPS_FILE, TRAINING_FILE, captions
 
-# (metric, its value in metrics.json, name in the card)
-SCORES = (
-    ("dci", "disentanglement", "DCI disentanglement"),
-    ("dci", "completeness", "DCI completeness"),
-    ("dci", "informativeness_test", "DCI informativeness"),
-    ("factor_vae", "eval_accuracy", "FactorVAE score"),
-    ("mig", "mig", "MIG"),
-    ("self_mig", "self_mig", "self-MIG"),
-)
+TEMPLATE = Path(__file__).with_name("card.md")
 
 
 def write_model_card(folder: str | Path) -> Path:
     """Write ``README.md`` of a pipeline folder, with metadata that the Hub shows as evaluation results.
 
+    The card shows what is there: ``metrics.json``, ``swaps.json``, ``attributes.json`` and the pictures of
+    `MODEL_FILES`. It names data by their Hub id or the last part of their path, never by an absolute path.
+
     Args:
-        folder: A folder that :func:`~fdae_diffusers.training.train` wrote; ``metrics.json`` of
-            ``training/evaluate_fdae.py`` is used if it is there.
+        folder: A folder that :func:`~fdae_diffusers.training.train` wrote.
+
+    Returns:
+        The card's path.
 
     Raises:
         FileNotFoundError: If the folder has no ``training.json``.
     """
     folder = Path(folder)
     training = json.loads((folder / TRAINING_FILE).read_text())
-    scores = json.loads((folder / METRICS_FILE).read_text()) if (folder / METRICS_FILE).exists() else None
+    scores, swaps, attributes = (_read(folder / name) for name in (METRICS_FILE, SWAPS_FILE, ATTRIBUTES_FILE))
     config = training["config"]
-    model_id = training["model_id"] or folder.resolve().name
-    table = _table(scores) if scores else []
+    model_id = training.get("model_id") or _local_name(config, folder)
+    model_name = model_id.split("/")[-1]
+    table = score_table(scores) if scores else []
+    dataset = public_name(config.get("dataset_name") or config.get("train_data_dir"))
     card = ModelCard.from_template(
-        _card_data(model_id.split("/")[-1], training, scores, table),
-        template_path=str(Path(__file__).with_name("card.md")),
+        _card_data(model_name, training, scores, table),
+        template_path=str(TEMPLATE),
         model_id=model_id,
-        model_name=model_id.split("/")[-1],
+        model_name=model_name,
         config=config,
-        rendered=config["dataset_name"] == RENDERED_SHAPES3D,
-        dataset=config["dataset_name"] or config["train_data_dir"],
+        note=benchmark_note(dataset),
+        scores_note=benchmark_note(scores["dataset"]) if scores else None,
+        rendered=dataset == RENDERED_SHAPES3D,
+        dataset=dataset,
         pictures=[
             {"file": name, "caption": caption} for name, caption in captions().items() if (folder / name).exists()
         ],
@@ -53,14 +57,34 @@ def write_model_card(folder: str | Path) -> Path:
         sample_size=training["sample_size"],
         steps=f"{config['max_train_steps']:,}",
         batch_size=training["images_per_step"],
+        loss_weights=_loss_weights(config),
+        sampling=training.get("sampling") or [],
         cost=_cost(training),
         versions=", ".join(f"{name} {version}" for name, version in training["versions"].items()),
         scores=scores,
         table=table,
+        swaps=swaps,
+        attributes=attributes,
+        attributes_dataset=public_name(attributes.get("dataset") or attributes.get("dataset_name") or dataset)
+        if attributes
+        else "",
     )
     with whole_file(folder / CARD_FILE) as unfinished:
         card.save(unfinished)
     return folder / CARD_FILE
+
+
+def score_table(scores: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Return title and headline of each metric of `METRICS` that was computed.
+
+    Args:
+        scores: What ``metrics.json`` holds.
+    """
+    return [(metric.title, scores[name][metric.headline]) for name, metric in METRICS.items() if name in scores]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def _card_data(
@@ -72,15 +96,15 @@ def _card_data(
             task_name="Disentanglement",
             dataset_type=scores["dataset"],
             dataset_name=scores["dataset"],
-            metric_type=name.lower().replace(" ", "-"),
-            metric_name=f"{name} (protocol {scores['protocol']})",
+            metric_type=title.lower().replace(" ", "-"),
+            metric_name=f"{title} (protocol {scores['protocol']})",
             metric_value=round(value, 4),
         )
-        for name, value in table
+        for title, value in table
         if scores is not None
     ]
     return ModelCardData(
-        license=training["config"]["license"],
+        license=training["config"].get("license", "apache-2.0"),
         library_name="diffusers",
         pipeline_tag="image-to-image",
         tags=["fdae", "disentanglement", "diffusion-autoencoder", "fdae_diffusers"],
@@ -90,8 +114,37 @@ def _card_data(
     )
 
 
-def _table(scores: dict[str, Any]) -> list[tuple[str, float]]:
-    return [(title, scores[metric][value]) for metric, value, title in SCORES if metric in scores]
+def _local_name(config: Mapping[str, Any], folder: Path) -> str:
+    """The folder as it was named for training, from which the card's snippet loads it; of an absolute path the end."""
+    name = folder.resolve().name
+    output_dir = PurePath(config.get("output_dir", name))
+    return str(output_dir) if output_dir.name == name and not output_dir.is_absolute() else name
+
+
+def benchmark_note(dataset: str) -> str | None:
+    """Return what a reader of scores on a data set has to know; None if there is nothing, or it is no benchmark."""
+    try:
+        return get_benchmark(dataset).note
+    except FDAEError:
+        return None
+
+
+def public_name(dataset: str) -> str:
+    """Return a name that may be published: Hub ids and relative paths as they are, of an absolute path the end."""
+    path = PurePath(dataset)
+    return path.name if path.is_absolute() else dataset
+
+
+def _loss_weights(config: Mapping[str, Any]) -> str:
+    """Name and weight of each loss term but the reconstruction; older records hold two of them as fields."""
+    weights = config.get("loss_weights") or {
+        name: config[f"{name}_weight"]
+        for name in ("content_decorrelation", "mask_entropy")
+        if f"{name}_weight" in config
+    }
+    return ", ".join(
+        f"{name.replace('_', ' ')} {weight:g}" for name, weight in weights.items() if name != "reconstruction"
+    )
 
 
 def _cost(training: dict[str, Any]) -> str:

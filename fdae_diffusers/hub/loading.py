@@ -1,12 +1,13 @@
 """Load a trained model, from a folder or from the Hub."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from huggingface_hub.errors import HTTPError
 
-from ..errors import user_errors
-from ..pipeline_fdae import FDAEPipeline
+from ..api import FDAEPipeline  # not from its own module: what diffusers must know to load it from the Hub is there
+from ..errors import FDAEError, user_errors
 from ..utils.hub import check_folder
 
 
@@ -39,9 +40,16 @@ def load_pipeline(
         FDAEError: If the model cannot be loaded, or there is no such device; the message is one line.
     """
     check_folder(model)
-    with user_errors(f"cannot load the model {model!r}", OSError, ValueError, HTTPError):
+    try:
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        chosen = torch.device(device or accelerator or "cpu")
+    except RuntimeError as error:  # whose message lists twenty kinds of devices
+        raise FDAEError(f"cannot use the device {device!r}: there are cpu, cuda, cuda:1, mps, ...") from error
+    what = f"cannot load the model {model!r}"
+    if not Path(model).is_dir():
+        what = f"there is no folder {model} here, and no such model could be loaded from the Hub"
+    with user_errors(what, OSError, ValueError, HTTPError):
         pipeline = FDAEPipeline.from_pretrained(model, variant=variant, revision=revision)
     # torch raises the one for an unknown, the other for an absent device
     with user_errors(f"cannot use the device {device!r}", RuntimeError, AssertionError):
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return pipeline.to(device or accelerator or "cpu")
+        return pipeline.to(chosen)

@@ -48,9 +48,9 @@ def attribute_accuracy(
     if len(constant):
         raise ValueError(f"attributes {constant.tolist()} have one value only among the training images")
 
-    num_components = num_components or max(1, TOTAL_COMPONENTS // (2 * codes.shape[1]))
+    num_components = num_components or max(1, TOTAL_COMPONENTS // (2 * len(codes.sizes)))
     reducer = CodeReducer(num_components=num_components).fit(codes[train])
-    x_train, x_test = (reducer.transform(codes[rows]).reshape(len(rows), -1) for rows in (train, test))
+    x_train, x_test = (reducer.transform(codes[rows]) for rows in (train, test))
     scores = Parallel(n_jobs, prefer="threads")(
         delayed(_predict)(x_train, labels[train], x_test, labels[test], seed) for labels in attributes.T
     )

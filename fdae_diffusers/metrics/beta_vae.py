@@ -9,11 +9,11 @@ from numpy.random import RandomState
 from sklearn.linear_model import LogisticRegression
 
 from .factor_grid import FactorGrid
-from .representation import CodeReducer, Protocol, as_codes
+from .representation import CodeReducer, Codes, Protocol, as_codes
 
 
 def beta_vae_score(
-    codes: np.ndarray,
+    codes: Codes,
     factors: np.ndarray,
     *,
     protocol: Protocol = "fdae",
@@ -28,7 +28,7 @@ def beta_vae_score(
     The PCA comes from a draw of its own, so that the other draws are those of disentanglement_lib.
 
     Args:
-        codes: (n, K, d) or scalar (n, d), one row per image of the full grid.
+        codes: (n, K, d), scalar (n, d) or any form that `as_codes` takes, one row per image of the full grid.
         factors: (n, F) integers, the full grid in the same order.
         protocol: decides how codes are reduced, see `representation`.
         seed: of all draws.
@@ -43,10 +43,10 @@ def beta_vae_score(
     Raises:
         ValueError: if `factors` is no full grid or shapes disagree.
     """
-    codes = as_codes(codes)
-    grid = FactorGrid(factors, len(codes))
+    table = as_codes(codes)
+    grid = FactorGrid(factors, len(table))
     rows = grid.rows(grid.draw(num_pca, RandomState(seed)))
-    dims = CodeReducer(protocol).fit(codes[rows]).transform(codes).reshape(len(codes), -1)  # (n, D)
+    dims = CodeReducer(protocol).fit(table[rows]).transform(table)  # (n, D)
     random_state = RandomState(seed)
 
     def draw(num: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,13 +14,13 @@ from scipy.stats import entropy
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from tqdm.auto import tqdm
 
-from .representation import Protocol, reduce_split
+from .representation import Codes, Protocol, reduce_split
 
 
 def dci(
-    train_codes: np.ndarray,
+    train_codes: Codes,
     train_factors: np.ndarray,
-    test_codes: np.ndarray,
+    test_codes: Codes,
     test_factors: np.ndarray,
     *,
     protocol: Protocol = "fdae",
@@ -31,15 +31,16 @@ def dci(
     """Score how far each dimension serves one factor, and each factor one dimension.
 
     Args:
-        train_codes: (n, K, d) or scalar (n, d); the PCA and the classifiers are fitted on these.
+        train_codes: (n, K, d), scalar (n, d) or any form that `as_codes` takes;
+            the PCA and the classifiers are fitted on these.
         train_factors: (n, F) integers.
-        test_codes: (m, K, d) or (m, d).
+        test_codes: of the same form, m images.
         test_factors: (m, F) integers.
         protocol: `fdae` and `scalar`: 100 boosting stages, one tree per class and stage, learning rate 0.1. `fast`:
             a random forest of 100 trees, minutes instead of an hour for Cars3D's 183 cars, **not comparable**.
         seed: of the classifiers; boosting uses it only for ties between splits.
         n_jobs: factors fitted at a time, in threads; -1 means all cores.
-        progress: show a progress bar over the factors.
+        progress: show a progress bar over the factors, on a terminal.
 
     Returns:
         `disentanglement`, `completeness`, `informativeness_train`, `informativeness_test`, all in [0, 1], and
@@ -53,7 +54,9 @@ def dci(
         delayed(_fit_factor)(protocol, seed, x_train, train_values, x_test, test_values)
         for train_values, test_values in zip(y_train.T, y_test.T, strict=True)
     )
-    fits = tqdm(fits, desc="DCI", unit="factor", total=y_train.shape[1], disable=not progress, leave=False)
+    fits = tqdm(
+        fits, desc="DCI", unit="factor", total=y_train.shape[1], disable=None if progress else True, leave=False
+    )
     columns, train_accuracy, test_accuracy = zip(*fits, strict=True)
     importance = np.stack(columns, axis=1)
     return {

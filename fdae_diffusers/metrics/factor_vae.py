@@ -10,13 +10,13 @@ from numpy.random import RandomState
 from sklearn.utils import gen_batches
 
 from .factor_grid import FactorGrid
-from .representation import CodeReducer, Protocol, as_codes, varying_dims
+from .representation import CodeReducer, Codes, Protocol, as_codes, varying_dims
 
 VALUES_AT_ONCE = 4_000_000  # of float64 in one block of batches
 
 
 def factor_vae_score(
-    codes: np.ndarray,
+    codes: Codes,
     factors: np.ndarray,
     *,
     protocol: Protocol = "fdae",
@@ -31,7 +31,7 @@ def factor_vae_score(
     The PCA and the variances come from one draw of `num_variance` images. Dimensions that do not vary cast no votes.
 
     Args:
-        codes: (n, K, d) or scalar (n, d), one row per image of the full grid.
+        codes: (n, K, d), scalar (n, d) or any form that `as_codes` takes, one row per image of the full grid.
         factors: (n, F) integers, the full grid in the same order.
         protocol: decides how codes are reduced, see `representation`.
         seed: of all draws.
@@ -47,11 +47,11 @@ def factor_vae_score(
     Raises:
         ValueError: if `factors` is no full grid, shapes disagree or no dimension varies.
     """
-    codes = as_codes(codes)
-    grid = FactorGrid(factors, len(codes))
+    table = as_codes(codes)
+    grid = FactorGrid(factors, len(table))
     random_state = RandomState(seed)
     rows = grid.rows(grid.draw(num_variance, random_state, batch_size=num_variance))
-    dims = CodeReducer(protocol).fit(codes[rows]).transform(codes).reshape(len(codes), -1)  # (n, D)
+    dims = CodeReducer(protocol).fit(table[rows]).transform(table)  # (n, D)
     active = varying_dims(dims[rows])
     variance = dims[rows].var(axis=0, ddof=1)
 

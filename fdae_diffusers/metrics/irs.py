@@ -10,14 +10,14 @@ and the score is the mean of max_v IRS[i, v] over dimensions, weighted by their 
 
 import numpy as np
 
-from .representation import CodeReducer, Protocol, as_factors, histogram_bins, varying_dims
+from .representation import CodeReducer, Codes, Protocol, as_codes, as_factors, histogram_bins, varying_dims
 
 
-def irs(codes: np.ndarray, factors: np.ndarray, *, protocol: Protocol = "fdae", quantile: float = 0.99) -> dict:
+def irs(codes: Codes, factors: np.ndarray, *, protocol: Protocol = "fdae", quantile: float = 0.99) -> dict:
     """Score how little a dimension moves while its own factor stands still.
 
     Args:
-        codes: (n, K, d) or scalar (n, d).
+        codes: (n, K, d), scalar (n, d) or any form that `as_codes` takes.
         factors: (n, F) integers; more than 20 values are merged into 20 bins, as in disentanglement_lib.
         protocol: decides how codes are reduced, see `representation`.
         quantile: of the deviations within a value, in (0, 1]; the paper takes the largest, 1.
@@ -28,8 +28,9 @@ def irs(codes: np.ndarray, factors: np.ndarray, *, protocol: Protocol = "fdae", 
     Raises:
         ValueError: if shapes disagree, a factor is constant or no dimension varies.
     """
-    factors = histogram_bins(as_factors(factors, len(codes)))
-    dims = CodeReducer(protocol).fit_transform(codes).reshape(len(codes), -1)
+    table = as_codes(codes)
+    factors = histogram_bins(as_factors(factors, len(table)))
+    dims = CodeReducer(protocol).fit_transform(table)
     dims = dims[:, varying_dims(dims)]
     largest = np.abs(dims - dims.mean(axis=0)).max(axis=0)
 

@@ -9,17 +9,17 @@ With discrete values q_k of the codes and I the mutual information:
 import numpy as np
 from sklearn.metrics import mutual_info_score
 
-from .representation import CodeReducer, Protocol, as_factors
+from .representation import CodeReducer, Codes, Protocol, as_codes, as_factors
 
 
-def mig(codes: np.ndarray, factors: np.ndarray, *, protocol: Protocol = "fdae", seed: int = 0) -> dict:
+def mig(codes: Codes, factors: np.ndarray, *, protocol: Protocol = "fdae", seed: int = 0) -> dict:
     """Score how much more the best code tells about a factor than the second-best does.
 
     Args:
-        codes: (n, K, d) or scalar (n, d), at least two codes or dimensions.
+        codes: (n, K, d), scalar (n, d) or any form that `as_codes` takes, at least two codes or dimensions.
         factors: (n, F) integers.
         protocol: decides how codes become discrete, see `representation`.
-        seed: of K-means.
+        seed: `random_state` of K-means; 0 in the released code and in `evaluate_codes`, whatever their seed.
 
     Returns:
         `mig` in [0, 1], `gaps` (F,), `mutual_information` (K, F) in nats and `entropy` (F,) of the factors.
@@ -27,21 +27,22 @@ def mig(codes: np.ndarray, factors: np.ndarray, *, protocol: Protocol = "fdae", 
     Raises:
         ValueError: if shapes disagree, a factor is constant or there is only one code to compare.
     """
-    factors = as_factors(factors, len(codes))
-    information = mutual_information(_discrete_codes(codes, protocol, seed), factors)
+    table = as_codes(codes)
+    factors = as_factors(factors, len(table))
+    information = mutual_information(_discrete_codes(table, protocol, seed), factors)
     entropy = np.array([mutual_info_score(v, v) for v in factors.T])
     second, first = np.sort(information, axis=0)[-2:]
     gaps = (first - second) / entropy
     return {"mig": float(gaps.mean()), "gaps": gaps, "mutual_information": information, "entropy": entropy}
 
 
-def self_mig(codes: np.ndarray, *, protocol: Protocol = "fdae", seed: int = 0) -> dict:
+def self_mig(codes: Codes, *, protocol: Protocol = "fdae", seed: int = 0) -> dict:
     """Score how much of a code no other code repeats; it needs no labels and serves to choose the number of concepts.
 
     Args:
-        codes: (n, K, d) or scalar (n, d), at least two codes or dimensions.
+        codes: (n, K, d), scalar (n, d) or any form that `as_codes` takes, at least two codes or dimensions.
         protocol: decides how codes become discrete, see `representation`.
-        seed: of K-means.
+        seed: `random_state` of K-means; 0 in the released code and in `evaluate_codes`, whatever their seed.
 
     Returns:
         `self_mig` in [0, 1], `gaps` (K,), 0 for a constant code, and `mutual_information` (K, K) in nats with the
@@ -63,7 +64,7 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.array([[mutual_info_score(y, x) for y in b.T] for x in a.T])
 
 
-def _discrete_codes(codes: np.ndarray, protocol: Protocol, seed: int) -> np.ndarray:
+def _discrete_codes(codes: Codes, protocol: Protocol, seed: int) -> np.ndarray:
     reducer = CodeReducer(protocol)
     discrete = reducer.discretize(reducer.fit_transform(codes), seed)  # (n, K)
     if discrete.shape[1] < 2:

@@ -15,13 +15,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from .mig import mutual_information
-from .representation import Protocol, reduce_split
+from .representation import Codes, Protocol, reduce_split
 
 
 def modularity_explicitness(
-    train_codes: np.ndarray,
+    train_codes: Codes,
     train_factors: np.ndarray,
-    test_codes: np.ndarray,
+    test_codes: Codes,
     test_factors: np.ndarray,
     *,
     protocol: Protocol = "fdae",
@@ -30,12 +30,12 @@ def modularity_explicitness(
     """Score whether each code follows one factor, and whether the factors can be read off linearly.
 
     Args:
-        train_codes: (n, K, d) or scalar (n, d).
+        train_codes: (n, K, d), scalar (n, d) or any form that `as_codes` takes.
         train_factors: (n, F) integers.
-        test_codes: (m, K, d) or (m, d).
+        test_codes: of the same form, m images.
         test_factors: (m, F) integers.
         protocol: decides how codes are reduced and become discrete, see `representation`.
-        seed: of K-means.
+        seed: `random_state` of K-means; 0 in `evaluate_codes`.
 
     Returns:
         `modularity`, `explicitness_train` and `explicitness_test`, all in [0, 1]; explicitness is .5 by chance.

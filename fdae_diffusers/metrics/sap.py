@@ -7,13 +7,13 @@ import numpy as np
 from joblib import Parallel, delayed
 from sklearn.svm import LinearSVC
 
-from .representation import Protocol, reduce_split
+from .representation import Codes, Protocol, reduce_split
 
 
 def sap(
-    train_codes: np.ndarray,
+    train_codes: Codes,
     train_factors: np.ndarray,
-    test_codes: np.ndarray,
+    test_codes: Codes,
     test_factors: np.ndarray,
     *,
     protocol: Protocol = "fdae",
@@ -23,9 +23,9 @@ def sap(
     """Score how much better the best dimension predicts a factor than the second-best does.
 
     Args:
-        train_codes: (n, K, d) or scalar (n, d).
+        train_codes: (n, K, d), scalar (n, d) or any form that `as_codes` takes.
         train_factors: (n, F) integers.
-        test_codes: (m, K, d) or (m, d).
+        test_codes: of the same form, m images.
         test_factors: (m, F) integers.
         protocol: decides how codes are reduced, see `representation`.
         seed: of the SVMs.

@@ -6,7 +6,7 @@ condition map  C = sum_n M_n * adjust_n(f^c_n)
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ..codes import FDAECodes
+from ..codes import FDAECodes, check_codes
 from ..errors import FDAEError
 from .image_encoder import ImageBackbone
 from .mask_decoder import MaskDecoder, MaskDecoderNorm
@@ -31,13 +31,18 @@ class CMFNetOutput(BaseOutput):
         content_codes: (B, N, d_c), what each concept is.
         mask_codes: (B, N, d_m), where it is; ``None`` for the single-concept baseline.
         masks: (B, N, H, W) in [0, 1], summing to one over N.
-        condition_map: (B, d_F, H, W), what the U-Net adds to its first feature map.
+        condition_map: (B, d_F, H, W), what the U-Net adds to its first feature map; ``None`` if a subclass of CMFNet
+            conditions the U-Net otherwise.
+        condition: What the U-Net is called with besides sample and timestep, tensors by keyword: see
+            :meth:`CMFNet.condition`.
     """
 
     content_codes: torch.Tensor
-    mask_codes: torch.Tensor | None
+    # What may be None has a default: distributed wrappers take outputs apart and put them together without it.
+    mask_codes: torch.Tensor | None = field(default=None, kw_only=True)
     masks: torch.Tensor
-    condition_map: torch.Tensor
+    condition_map: torch.Tensor | None = field(default=None, kw_only=True)
+    condition: dict[str, torch.Tensor]
 
 
 class CMFNet(ModelMixin, ConfigMixin):
@@ -45,6 +50,8 @@ class CMFNet(ModelMixin, ConfigMixin):
 
     With ``num_concepts=1`` it is the DiffAE baseline of the paper's ablation: one content code, no mask code, no D_M,
     and a mask of ones.
+
+    To condition a U-Net otherwise, by cross-attention on codes for example, override :meth:`condition` in a subclass.
 
     Args:
         sample_size: Height and width of images, masks and condition map.
@@ -57,9 +64,11 @@ class CMFNet(ModelMixin, ConfigMixin):
         mask_decoder_size: Height and width D_M works up to, ``sample_size`` by default.
         mask_decoder_norm: ``"released"`` (as the published weights) or ``"paper"``.
         norm_num_groups: Groups of D_M's GroupNorms.
+        ground_bias: Added to the mask logits of the first concept, the ground: a pixel belongs to it unless another
+            concept claims the pixel. Zero in the paper.
 
     Raises:
-        ValueError: If ``num_concepts`` or a size is below one, or D_M or the backbone cannot be built as asked.
+        FDAEError: If ``num_concepts`` or a size is below one, or D_M or the backbone cannot be built as asked.
     """
 
     _supports_gradient_checkpointing = True
@@ -77,6 +86,7 @@ class CMFNet(ModelMixin, ConfigMixin):
         mask_decoder_size: int | None = None,
         mask_decoder_norm: MaskDecoderNorm = "released",
         norm_num_groups: int = 32,
+        ground_bias: float = 0.0,
     ):
         super().__init__()
         sizes = {
@@ -88,7 +98,7 @@ class CMFNet(ModelMixin, ConfigMixin):
         }
         for name, value in sizes.items():
             if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+                raise FDAEError(f"{name} must be at least 1, not {value}")
 
         self.image_encoder = ImageBackbone(backbone, sample_size)
         self.content_head = nn.Linear(self.image_encoder.feature_dim, num_concepts * content_dim)
@@ -135,19 +145,36 @@ class CMFNet(ModelMixin, ConfigMixin):
         """Decode masks (B, N, H, W), a softmax over the N concepts at every pixel (eq. 4); ones if N is 1.
 
         Raises:
-            ValueError: If the codes are those of another model.
+            FDAEError: If these are no codes, or those of another model.
         """
-        self._check_codes(codes)
+        self._check_codes(check_codes(codes))
         if self.mask_decoder is None or codes.mask is None:
             size = self.config.sample_size
             return codes.content.new_ones(len(codes), 1, size, size)
-        return self.mask_decoder(codes.mask).softmax(dim=1)  # (B, N, H, W)
+        logits = self.mask_decoder(codes.mask)  # (B, N, H, W)
+        if self.config.ground_bias:
+            logits = torch.cat([logits[:, :1] + self.config.ground_bias, logits[:, 1:]], dim=1)
+        return logits.softmax(dim=1)
 
     @apply_forward_hook
     def condition_map(self, content_codes: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Spread content codes (B, N, d_c) over masks (B, N, H, W): condition map (B, d_F, H, W), eq. 5-6."""
         adjusted = [adjust(code) for adjust, code in zip(self.adjust, content_codes.unbind(1), strict=True)]
         return torch.einsum("bnhw,bnf->bfhw", masks, torch.stack(adjusted, dim=1))
+
+    @apply_forward_hook
+    def condition(self, codes: FDAECodes, masks: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """Compute what the U-Net is conditioned on: the pipeline and the objective call ``unet(x, t, **condition)``.
+
+        Args:
+            codes: Codes of B images.
+            masks: Their masks (B, N, H, W), if :meth:`decode_masks` has decoded them already.
+
+        Returns:
+            Tensors (B, ...) by the U-Net's keyword; here ``{"condition_map": (B, d_F, H, W)}``.
+        """
+        masks = self.decode_masks(codes) if masks is None else masks
+        return {"condition_map": self.condition_map(codes.content, masks)}
 
     def _set_gradient_checkpointing(
         self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] = checkpoint
@@ -169,8 +196,22 @@ class CMFNet(ModelMixin, ConfigMixin):
             raise FDAEError(f"codes of another model: this one has (N, d) = {expected}, these have {given}")
 
     def forward(self, pixel_values: torch.Tensor, return_dict: bool = True) -> CMFNetOutput | tuple:
-        """Factorize images (B, 3, H, W) in [-1, 1] into codes, masks and condition map."""
+        """Factorize images (B, 3, H, W) in [-1, 1] into codes, masks and condition.
+
+        Args:
+            pixel_values: The images.
+            return_dict: Return an output object instead of the tuple of its fields.
+        """
         codes = self.encode(pixel_values)
         masks = self.decode_masks(codes)
-        output = CMFNetOutput(codes.content, codes.mask, masks, self.condition_map(codes.content, masks))
-        return output if return_dict else (output.content_codes, output.mask_codes, output.masks, output.condition_map)
+        condition = self.condition(codes, masks)
+        condition_map = condition.get("condition_map")
+        if not return_dict:
+            return codes.content, codes.mask, masks, condition_map, condition
+        return CMFNetOutput(
+            content_codes=codes.content,
+            mask_codes=codes.mask,
+            masks=masks,
+            condition_map=condition_map,
+            condition=condition,
+        )

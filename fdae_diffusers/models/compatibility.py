@@ -2,15 +2,16 @@
 
 from diffusers import ConfigMixin
 
+from ..errors import FDAEError
+
 
 def check_networks(unet: ConfigMixin, encoder: ConfigMixin) -> None:
-    """Make sure that a generator and a CMFNet belong together.
+    """Make sure that a U-Net and a CMFNet belong together.
 
     Raises:
-        ValueError: If their sizes or the condition map's channels differ.
+        FDAEError: If their sizes differ, or the channels of the condition map where both have one.
     """
     for key in ("condition_channels", "sample_size"):
-        if unet.config[key] != encoder.config[key]:
-            raise ValueError(
-                f"unet and encoder do not belong together: {key} is {unet.config[key]} and {encoder.config[key]}"
-            )
+        one, other = unet.config.get(key), encoder.config.get(key)
+        if None not in (one, other) and one != other:
+            raise FDAEError(f"unet and encoder do not belong together: {key} is {one} and {other}")

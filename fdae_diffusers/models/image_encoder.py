@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
+from ..errors import FDAEError
+
 # ResNet-18 and ResNet-50 as in He et al. (2016), trained from scratch.
 BACKBONES: dict[str, dict[str, Any]] = {
     "resnet18": {
@@ -32,13 +34,16 @@ class ImageBackbone(nn.Module):
         image_size: Given to backbones that fix their input size, unless the dictionary names another.
 
     Raises:
-        ValueError: If the name or model type is unknown, or the model has no known feature size.
+        FDAEError: If the name or model type is unknown, or the model has no known feature size.
     """
 
     def __init__(self, backbone: str | dict[str, Any], image_size: int):
         super().__init__()
         config = backbone_config(backbone, image_size)
         self.model = AutoModel.from_config(config)
+        for name, parameter in self.model.named_parameters():
+            if name.endswith("mask_token"):  # DINOv2 and DINOv3 use it in their own training only
+                parameter.requires_grad_(False)
         self.feature_dim = _feature_dim(config)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -55,12 +60,12 @@ def backbone_config(backbone: str | dict[str, Any], image_size: int) -> Pretrain
     """Return the ``transformers`` configuration of a named or described backbone (see :class:`ImageBackbone`)."""
     if isinstance(backbone, str):
         if backbone not in BACKBONES:
-            raise ValueError(
+            raise FDAEError(
                 f"unknown backbone {backbone!r}: use one of {', '.join(BACKBONES)} or a configuration dict"
             )
         backbone = BACKBONES[backbone]
     if "model_type" not in backbone:
-        raise ValueError('a backbone configuration needs "model_type", for example {"model_type": "resnet", ...}')
+        raise FDAEError('a backbone configuration needs "model_type", for example {"model_type": "resnet", ...}')
     config = AutoConfig.for_model(**backbone)
     if hasattr(config, "image_size") and "image_size" not in backbone:
         config.image_size = image_size
@@ -73,4 +78,4 @@ def _feature_dim(config: PretrainedConfig) -> int:
         return config.hidden_sizes[-1]
     if getattr(config, "hidden_size", None):
         return config.hidden_size
-    raise ValueError(f"cannot tell the feature size of a {config.model_type!r} backbone: it has no hidden_size(s)")
+    raise FDAEError(f"cannot tell the feature size of a {config.model_type!r} backbone: it has no hidden_size(s)")

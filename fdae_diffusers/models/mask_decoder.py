@@ -17,6 +17,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ..errors import FDAEError
+
 MaskDecoderNorm = Literal["released", "paper"]
 
 
@@ -78,7 +80,7 @@ class MaskDecoder(nn.Module):
         norm: ``"released"`` (before every upsampling) or ``"paper"`` (before the first only).
 
     Raises:
-        ValueError: If ``mask_size`` cannot be reached by doublings or channels are not a multiple of the groups.
+        FDAEError: If ``mask_size`` cannot be reached by doublings or channels are not a multiple of the groups.
     """
 
     def __init__(
@@ -93,16 +95,16 @@ class MaskDecoder(nn.Module):
         super().__init__()
         scale = 2 ** (len(block_out_channels) - 1)
         if mask_size % scale or mask_size > sample_size:
-            raise ValueError(
+            raise FDAEError(
                 f"mask_size={mask_size} must be a multiple of {scale} ({len(block_out_channels) - 1} doublings) and "
                 f"not larger than sample_size={sample_size}; change the size or mask_decoder_channels"
             )
         if any(channels % norm_num_groups for channels in block_out_channels):
-            raise ValueError(
+            raise FDAEError(
                 f"mask_decoder_channels={block_out_channels} must be multiples of {norm_num_groups} (norm_num_groups)"
             )
         if norm not in ("released", "paper"):
-            raise ValueError(f'norm must be "released" or "paper", not {norm!r}')
+            raise FDAEError(f'norm must be "released" or "paper", not {norm!r}')
 
         self.first_shape = (block_out_channels[0], mask_size // scale, mask_size // scale)
         self.sample_size = sample_size

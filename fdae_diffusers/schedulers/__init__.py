@@ -1,6 +1,21 @@
 """Samplers that diffusers does not have, and the choice among all."""
 
-from .defaults import choose_num_inference_steps, default_scheduler
+from .defaults import (
+    DEFAULT_SAMPLER,
+    SAMPLERS,
+    Sampler,
+    choose_num_inference_steps,
+    default_scheduler,
+    make_scheduler,
+)
 from .edm_heun import EDMHeunScheduler
 
-__all__ = ["EDMHeunScheduler", "choose_num_inference_steps", "default_scheduler"]
+__all__ = [
+    "DEFAULT_SAMPLER",
+    "SAMPLERS",
+    "EDMHeunScheduler",
+    "Sampler",
+    "choose_num_inference_steps",
+    "default_scheduler",
+    "make_scheduler",
+]

@@ -25,8 +25,9 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from diffusers import EDMEulerScheduler
 from diffusers.configuration_utils import register_to_config
-from diffusers.schedulers.scheduling_edm_euler import EDMEulerScheduler, EDMEulerSchedulerOutput
+from diffusers.schedulers.scheduling_edm_euler import EDMEulerSchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 

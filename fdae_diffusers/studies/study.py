@@ -1,10 +1,10 @@
 """Studies: many trainings that differ in a few settings and the seed, each scored in the same way.
 
 One folder holds one study. Its runs may be made by several processes side by side, each with its share of the
-variants or seeds, and after an interruption the same command goes on where it stopped:
+rows or seeds, and after an interruption the same command resumes where it stopped:
 
     study.json            settings that all runs share; a run with others is refused
-    VARIANT-seedSEED/     a run: pipeline, training.json, metrics.json, and run.json when it is complete
+    ROW-seedSEED/         a run: pipeline, training.json, metrics.json, and run.json when it is complete
 """
 
 import json
@@ -29,18 +29,18 @@ from ..utils.files import whole_file
 STUDY_FILE = "study.json"
 RUN_FILE = "run.json"
 # Settings that runs of one study may differ in; all else decides what is learned or how it is scored.
-NOT_SHARED = FREE_ON_RESUME - {"max_train_steps"} | {"seed", "batch_size", "num_workers", "n_jobs", "device"}
+NOT_SHARED = FREE_ON_RESUME - {"max_train_steps"} | {"seed", "batch_size", "n_jobs", "device", "codes_cache_dir"}
 
 
 @dataclass
 class StudyConfig(TrainingConfig, EvaluationSettings):
-    """Settings of a study: those of a training, which the variants change, and those of the evaluation.
+    """Settings of a study: those of a training, which the rows change, and those of the evaluation.
 
     Raises:
         FDAEError: If values contradict each other or are out of range.
     """
 
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of each variant's runs."})
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of each row's runs."})
 
     def __post_init__(self):
         TrainingConfig.__post_init__(self)
@@ -53,13 +53,13 @@ class StudyConfig(TrainingConfig, EvaluationSettings):
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One row of a study's table.
+class Row:
+    """One row of a study's table: a training that differs from the others in a few settings.
 
-    Args:
+    Attributes:
         name: Start of the names of its runs' folders.
         title: What the table calls it.
-        settings: Fields of `TrainingConfig` that it changes.
+        settings: Fields of `TrainingConfig` that it changes; mappings are merged over the study's.
     """
 
     name: str
@@ -91,12 +91,12 @@ def open_study(config: StudyConfig) -> Path:
     return folder
 
 
-def run_study(config: StudyConfig, variants: Sequence[Variant], after_run: Callable[[Path], Any]) -> None:
-    """Train and score every variant with every seed, leaving out the runs that are complete.
+def run_study(config: StudyConfig, rows: Sequence[Row], after_run: Callable[[Path], Any]) -> None:
+    """Train and score every row with every seed, leaving out the runs that are complete.
 
     Args:
         config: The settings.
-        variants: What to run.
+        rows: What to run.
         after_run: Called with the study's folder after every run, also after those left out.
 
     Raises:
@@ -105,13 +105,13 @@ def run_study(config: StudyConfig, variants: Sequence[Variant], after_run: Calla
     load_benchmark(config.dataset, config.dataset_path, max_samples=1)  # before hours of training, not after
     folder = open_study(config)
     for seed in config.seeds:
-        for variant in variants:
-            run_dir = folder / f"{variant.name}-seed{seed}"
+        for row in rows:
+            run_dir = folder / f"{row.name}-seed{seed}"
             if (run_dir / RUN_FILE).exists():
                 print(f"{run_dir}: complete")
             else:
-                print(f"{run_dir}: {variant.title}, seed {seed}")
-                _write_json(run_dir / RUN_FILE, _run(config, variant, seed, run_dir))
+                print(f"{run_dir}: {row.title}, seed {seed}")
+                _write_json(run_dir / RUN_FILE, _run(config, row, seed, run_dir))
             for checkpoint in list_checkpoints(run_dir):  # three times the model's size
                 shutil.rmtree(checkpoint)
             after_run(folder)
@@ -122,11 +122,11 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/{RUN_FILE}"))]
 
 
-def _run(config: StudyConfig, variant: Variant, seed: int, run_dir: Path) -> dict[str, Any]:
+def _run(config: StudyConfig, row: Row, seed: int, run_dir: Path) -> dict[str, Any]:
     """Do what is missing of a run and return its record."""
     if not (run_dir / TRAINING_FILE).exists():
         try:
-            train(_training_config(config, variant, seed, run_dir))
+            train(_training_config(config, row, seed, run_dir))
         except RunInterrupted as stop:
             raise RunInterrupted(stop.signal_number, "stopped; the same command goes on") from None
         except FDAEError as error:  # which would tell a training by itself how to go on
@@ -134,10 +134,12 @@ def _run(config: StudyConfig, variant: Variant, seed: int, run_dir: Path) -> dic
     training = json.loads((run_dir / TRAINING_FILE).read_text())
     start = time.process_time()
     weights = VARIANT if config.use_ema else None
-    result = evaluate(EvaluationConfig(model=str(run_dir), variant=weights, **_settings(config, EvaluationSettings)))
+    settings = _settings(config, EvaluationSettings)
+    # An evaluation that was interrupted after it wrote its scores is repeated.
+    result = evaluate(EvaluationConfig(model=str(run_dir), variant=weights, overwrite=True, **settings))
     return {
-        "variant": variant.name,
-        "title": variant.title,
+        "row": row.name,
+        "title": row.title,
         "seed": seed,
         "scores": {metric: _numbers(result[metric]) for metric in config.metrics},
         "evaluation": {
@@ -148,7 +150,7 @@ def _run(config: StudyConfig, variant: Variant, seed: int, run_dir: Path) -> dic
     }
 
 
-def _training_config(config: StudyConfig, variant: Variant, seed: int, run_dir: Path) -> TrainingConfig:
+def _training_config(config: StudyConfig, row: Row, seed: int, run_dir: Path) -> TrainingConfig:
     settings = _settings(config, TrainingConfig) | {
         "seed": seed,
         "output_dir": str(run_dir),
@@ -156,7 +158,9 @@ def _training_config(config: StudyConfig, variant: Variant, seed: int, run_dir: 
         "checkpoints_total_limit": 1,
         "resume_from_checkpoint": "latest" if list_checkpoints(run_dir) else None,
     }
-    return TrainingConfig(**settings | dict(variant.settings))
+    for name, value in row.settings.items():
+        settings[name] = {**settings[name], **value} if isinstance(value, Mapping) else value
+    return TrainingConfig(**settings)
 
 
 def _settings(config: StudyConfig, part: type[TrainingConfig] | type[EvaluationSettings]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The table of a study: mean and standard deviation over the seeds of every variant, as Markdown and JSON."""
+"""The table of a study: mean and standard deviation over the seeds of every row, as Markdown and JSON."""
 
 import json
 from collections.abc import Sequence
@@ -7,53 +7,52 @@ from typing import Any
 
 import numpy as np
 
-from ..data import RENDERED_SHAPES3D
+from ..hub.card import benchmark_note, public_name
+from ..metrics.suite import METRICS
 from ..utils.files import whole_file
-from .study import Variant, read_runs
-
-# (heading, metric, its value in metrics.json)
-DCI = ("DCI", "dci", "disentanglement")
-FACTOR_VAE = ("FactorVAE score", "factor_vae", "eval_accuracy")
-MIG = ("MIG", "mig", "mig")
-SELF_MIG = ("self-MIG", "self_mig", "self_mig")
+from .study import Row, read_runs
 
 
 def write_table(
-    folder: Path, name: str, variants: Sequence[Variant], columns: Sequence[tuple[str, str, str]]
+    folder: Path, name: str, rows: Sequence[Row], metrics: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
     """Write ``name.md`` and ``name.json`` from all complete runs in a study's folder.
 
     Args:
         folder: The study.
         name: Of the two files.
-        variants: All that the study may have, in the order of the table; those without runs are left out.
-        columns: Heading, metric and value of each score; those that were not computed are left out.
+        rows: All that the study may have, in the order of the table; those without runs are left out.
+        metrics: Names in `METRICS`, one column each, in the order of the table; those that were not computed are left
+            out. All by default.
 
     Returns:
-        The rows: `title`, `seeds`, and for each heading, `training_cpu_minutes` and `evaluation_cpu_minutes` a pair of
-        mean and standard deviation (n - 1; None for a single run), or None if there is no value.
+        The rows: `title`, `seeds`, and for each metric's title, `training_cpu_minutes` and `evaluation_cpu_minutes` a
+        pair of mean and standard deviation (n - 1; None for a single run), or None if there is no value.
     """
+    metrics = list(METRICS) if metrics is None else metrics
     runs = read_runs(folder)
-    rows = []
-    for variant in variants:
-        if own := [run for run in runs if run["variant"] == variant.name]:
-            rows.append(summarize(variant.title, own, columns))
+    summaries = []
+    for row in rows:
+        if own := [run for run in runs if run["row"] == row.name]:
+            summaries.append(summarize(row.title, own, metrics))
     for path, text in (
-        (folder / f"{name}.json", json.dumps({"rows": rows, "runs": runs}, indent=2)),
-        (folder / f"{name}.md", _markdown(rows, runs, columns)),
+        (folder / f"{name}.json", json.dumps({"rows": summaries, "runs": runs}, indent=2)),
+        (folder / f"{name}.md", _markdown(summaries, runs, metrics)),
     ):
         with whole_file(path) as unfinished:
             unfinished.write_text(text + "\n")
-    return rows
+    return summaries
 
 
-def summarize(title: str, runs: Sequence[dict[str, Any]], columns: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
-    """One row of the table from a variant's runs, see `write_table`."""
+def summarize(title: str, runs: Sequence[dict[str, Any]], metrics: Sequence[str]) -> dict[str, Any]:
+    """Return one row of the table from its runs, see `write_table`."""
     scores = {
-        heading: mean_and_std([run["scores"][metric][value] for run in runs if metric in run["scores"]])
-        for heading, metric, value in columns
+        METRICS[metric].title: mean_and_std(
+            [run["scores"][metric][METRICS[metric].headline] for run in runs if metric in run["scores"]]
+        )
+        for metric in metrics
     }
-    # A resumed run's record holds only the time since it went on.
+    # A resumed run's record holds only the time since it was resumed.
     training = [run["training"]["cpu_seconds"] / 60 for run in runs if not run["training"]["first_step"]]
     return {
         "title": title,
@@ -65,14 +64,15 @@ def summarize(title: str, runs: Sequence[dict[str, Any]], columns: Sequence[tupl
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None] | None:
-    """Mean and standard deviation (n - 1); of one value there is no deviation, of none no mean."""
+    """Return mean and standard deviation (n - 1); of one value there is no deviation, of none no mean."""
     if not values:
         return None
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def _markdown(rows: list[dict[str, Any]], runs: list[dict[str, Any]], columns: Sequence[tuple[str, str, str]]) -> str:
-    headings = [heading for heading, _, _ in columns if any(row[heading] for row in rows)]
+def _markdown(rows: list[dict[str, Any]], runs: list[dict[str, Any]], metrics: Sequence[str]) -> str:
+    titles = [METRICS[metric].title for metric in metrics]
+    headings = [title for title in titles if any(row[title] for row in rows)]
     lines = [
         f"| | {' | '.join(headings)} | CPU-minutes of training | of evaluation | seeds |",
         "| --- " * (len(headings) + 4) + "|",
@@ -92,17 +92,18 @@ def _cell(pair: tuple[float, float | None] | None, form: str) -> str:
 
 
 def _notes(runs: list[dict[str, Any]]) -> list[str]:
-    """What the numbers are of, in words; all runs of a study share it."""
+    """Notes under the table: data, protocol, counts, versions. All runs of a study share them."""
     training, evaluation = runs[0]["training"], runs[0]["evaluation"]
     config, counts, size = training["config"], evaluation["counts"], training["sample_size"]
-    rendered = " (rendered again, not the real Shapes3D)" if evaluation["dataset"] == RENDERED_SHAPES3D else ""
+    note = benchmark_note(evaluation["dataset"])
+    note = f" ({note})" if note else ""
     versions = {**training["versions"], **evaluation["versions"]}
     ways = sorted({run["evaluation"]["representation"] for run in runs})
     return [
         "Mean ± standard deviation (n - 1) over the seeds. "
         f"Preset {config['preset']}, {config['max_train_steps']:,} steps of {training['images_per_step']} images of "
-        f"{config['dataset_name'] or config['train_data_dir']} at {size}x{size}; "
-        f"scored on {evaluation['dataset']}{rendered} under protocol {evaluation['protocol']}, {counts['train']:,} / "
+        f"{public_name(config['dataset_name'] or config['train_data_dir'])} at {size}x{size}; "
+        f"scored on {evaluation['dataset']}{note} under protocol {evaluation['protocol']}, {counts['train']:,} / "
         f"{counts['test']:,} images, {counts['train_votes']:,} / {counts['eval_votes']:,} votes, seed "
         f"{evaluation['seed']}. CPU-minutes of training are those of the runs that were not interrupted.",
         "",

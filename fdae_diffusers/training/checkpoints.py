@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: written whole or not at all, and the old ones deleted only after."""
+"""Checkpoints of a training run, written atomically; old ones are deleted only after the new one is complete."""
 
 import json
 import os
@@ -30,16 +30,16 @@ def save_checkpoint(
     average: ModelAverage | None = None,
     stream: StreamLoader | None = None,
 ) -> Path:
-    """Save everything that training goes on from, and its settings, to ``output_dir/checkpoint-STEP``.
+    """Save everything that a run resumes from, and its settings, to ``output_dir/checkpoint-STEP``.
 
-    The folder gets its name only when it is complete, and older checkpoints over the limit are deleted after that.
+    The folder gets its name only when it is complete. After that, the oldest checkpoints over the limit are deleted.
 
     Args:
         accelerator: The accelerator that prepared the model, optimizer, schedule and data loader.
         config: The settings of the run.
         step: Optimizer steps done.
-        average: The averaged weights, if there are any.
-        stream: The loader, if it is one whose position does not follow from the number of steps.
+        average: The EMA weights, if EMA is on.
+        stream: The loader of a stream, whose position does not follow from the number of steps.
 
     Raises:
         FDAEError: If it cannot be written.
@@ -71,50 +71,50 @@ def save_checkpoint(
 def load_checkpoint(
     accelerator: Accelerator, path: Path, average: ModelAverage | None = None, stream: StreamLoader | None = None
 ) -> None:
-    """Put everything that :func:`save_checkpoint` saved back into its place.
+    """Restore everything that :func:`save_checkpoint` saved.
 
     Raises:
-        FDAEError: If the number of processes differs, for a stream also that of workers, or a file is damaged.
+        FDAEError: If the number of processes differs, for a stream also the number of workers, or a file is damaged.
     """
     num_processes = len(list(path.glob("random_states_*.pkl")))
     if num_processes != accelerator.num_processes:
         raise FDAEError(
-            f"{path} was made by {num_processes} processes, not {accelerator.num_processes}: as many have to go on"
+            f"{path} was made by {num_processes} processes, not {accelerator.num_processes}: resume with as many"
         )
     try:
-        # accelerate goes on without a word if it cannot read these.
+        # accelerate silently ignores unreadable random states, so load them first.
         load(path / f"random_states_{accelerator.process_index}.pkl")
         accelerator.load_state(str(path))
         if average is not None:
             average.load(path, accelerator.process_index)
         if stream is not None:
             stream.load_state_dict(json.loads((path / STREAM_FILE).read_text()))
-    except (FDAEError, torch.OutOfMemoryError):  # which are no fault of the files
+    except (FDAEError, torch.OutOfMemoryError):  # not caused by the files
         raise
     except Exception as error:  # of accelerate, torch, pickle or safetensors
         raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> FDAEError:
-    return FDAEError(f"cannot read {path}: {first_line(error).rstrip('.')}. Delete it to go on from an earlier one")
+    return FDAEError(f"cannot read {path}: {first_line(error).rstrip('.')}. Delete it to resume from an earlier one")
 
 
 def delete_unfinished(output_dir: Path) -> None:
-    """Delete what a killed run had begun to write."""
+    """Delete the folders that a killed run left half written."""
     for path in output_dir.glob(f"*{UNFINISHED}"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def list_checkpoints(output_dir: Path) -> list[Path]:
-    """Complete checkpoints of a run, oldest first."""
+    """Return the complete checkpoints of a run, oldest first."""
     return sorted((path for path in output_dir.glob("checkpoint-*") if _NAME.search(path.name)), key=checkpoint_step)
 
 
 def checkpoint_step(path: Path) -> int:
-    """Optimizer steps done at a checkpoint, from its folder's name.
+    """Return the number of optimizer steps done at a checkpoint, from its folder's name.
 
     Raises:
-        FDAEError: If that is no checkpoint's name.
+        FDAEError: If the folder is not named like a checkpoint.
     """
     match = _NAME.search(path.name)
     if match is None:
@@ -123,18 +123,18 @@ def checkpoint_step(path: Path) -> int:
 
 
 def find_checkpoint(config: TrainingConfig) -> Path | None:
-    """The checkpoint that a run is to go on from, or ``None`` if it is to start anew.
+    """Return the checkpoint that a run resumes from, or ``None`` if it starts from scratch.
 
     Raises:
-        FDAEError: If there is no such checkpoint, it was made with other settings or is past the last step; or if the
-            run would mix its checkpoints with those of another one, or with later ones.
+        FDAEError: If the checkpoint does not exist, was made with other settings or is past the last step; or if the
+            folder holds checkpoints of another run, or later ones.
     """
     output_dir, name = Path(config.output_dir), config.resume_from_checkpoint
     checkpoints = list_checkpoints(output_dir)
     if name is None:
         if checkpoints:
             raise FDAEError(
-                f"{output_dir} holds checkpoints of another run: go on with resume_from_checkpoint=latest, "
+                f"{output_dir} holds checkpoints of another run: resume with resume_from_checkpoint=latest, "
                 "or name another output_dir"
             )
         return None

@@ -1,21 +1,24 @@
-"""Processes and devices of a run: how accelerate is set up, and how a model spread over processes comes together."""
+"""Processes and devices of a run: setting up accelerate, and gathering a model that is spread over processes."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration, init_empty_weights
-from accelerate.utils import DistributedType, GradientAccumulationPlugin, ProjectConfiguration
+from accelerate.utils import DistributedType, GradientAccumulationPlugin, ProjectConfiguration, broadcast_object_list
+from diffusers import ModelMixin
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
-from ..errors import FDAEError
-from ..models import CMFNet, FDAEUNet2DModel
+from ..errors import FDAEError, user_errors
 from ..objective import FDAEObjective
 from ..pipeline_fdae import FDAEPipeline
 from .config import TrainingConfig
 
-NetworkT = TypeVar("NetworkT", CMFNet, FDAEUNet2DModel)
+ResultT = TypeVar("ResultT")
 
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:
@@ -52,7 +55,7 @@ def _check_engine(accelerator: Accelerator, config: TrainingConfig) -> None:
     for engine, variable in (("FSDP", "ACCELERATE_USE_FSDP"), ("DEEPSPEED", "ACCELERATE_USE_DEEPSPEED")):
         if os.environ.get(variable, "false").lower() == "true" and accelerator.distributed_type.value != engine:
             raise FDAEError(f"{engine} was asked for, but needs several GPUs: choose another accelerate configuration")
-    if config.report_to != "none" and not accelerator.log_with:  # accelerate leaves it out without a word
+    if config.report_to != "none" and not accelerator.log_with:  # accelerate silently leaves it out
         raise FDAEError(f"report_to={config.report_to} needs a package that is missing: install it, or take none")
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":  # and this
         raise FDAEError("mixed_precision=fp16 needs a GPU: use bf16 or no")
@@ -70,32 +73,81 @@ def synchronize_batch_norm(objective: FDAEObjective, device: torch.device) -> FD
     return objective if device.type == "cpu" else nn.SyncBatchNorm.convert_sync_batchnorm(objective)
 
 
-def gathered_pipeline(accelerator: Accelerator, prepared: nn.Module) -> FDAEPipeline | None:
-    """The networks in training as a pipeline, in evaluation mode; on the main process alone, ``None`` elsewhere.
+def on_main_process(accelerator: Accelerator, function: Callable[[], ResultT]) -> ResultT:
+    """Call a function on the main process alone and return its result, which can be pickled, on all of them.
+
+    Raises:
+        FDAEError: On all processes, if the function raises one.
+    """
+    told: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            told[0] = function()
+        except FDAEError as error:
+            told[1] = str(error)
+    result, message = broadcast_object_list(told)
+    if message is not None:
+        raise FDAEError(message)
+    return result
+
+
+def gathered_pipeline(
+    accelerator: Accelerator,
+    prepared: nn.Module,
+    scheduler: SchedulerMixin | None = None,
+    num_inference_steps: int | None = None,
+) -> FDAEPipeline | None:
+    """Return the networks in training as a pipeline in evaluation mode on the main process, ``None`` on the others.
 
     All processes have to call this. Weights that are spread over processes are gathered; others are shared with the
-    model in training and not copied. Wrappers and compiled code stay behind.
+    model in training and not copied. Wrappers and compiled code are left out.
 
     Args:
         accelerator: The accelerator that prepared the model.
         prepared: The objective as it prepared it.
+        scheduler: The pipeline's sampler, that of the objective by default.
+        num_inference_steps: Steps that the pipeline takes unless told otherwise.
     """
     state = accelerator.get_state_dict(prepared)
     if not accelerator.is_main_process:
         return None
     objective = accelerator.unwrap_model(prepared, keep_torch_compile=False)
     pipeline = FDAEPipeline(
-        unet=_network(FDAEUNet2DModel, objective.unet.config, state, "unet."),
-        encoder=_network(CMFNet, objective.encoder.config, state, "encoder."),
-        scheduler=objective.scheduler,
+        unet=_copy_of(objective.unet, state, "unet."),
+        encoder=_copy_of(objective.encoder, state, "encoder."),
+        scheduler=scheduler or objective.scheduler,
+        num_inference_steps=num_inference_steps,
     ).to(accelerator.device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def _network(model_class: type[NetworkT], config: Any, state: dict[str, torch.Tensor], prefix: str) -> NetworkT:
-    with init_empty_weights():  # neither memory nor random numbers
-        network = model_class.from_config(config)
+def check_configuration(network: ModelMixin) -> None:
+    """Make sure that a network is rebuilt from its configuration, as it has to be when it is loaded.
+
+    Raises:
+        FDAEError: If it is not: the class does not register the arguments that it was made with.
+    """
+    with user_errors(f"{type(network).__name__} cannot be rebuilt from its configuration", TypeError, ValueError):
+        copy = _empty_copy_of(network)
+    shapes, others = ({name: value.shape for name, value in each.state_dict().items()} for each in (network, copy))
+    if shapes != others:
+        raise FDAEError(
+            f"{type(network).__name__} cannot be rebuilt from its configuration: its __init__ has to name all "
+            "arguments and be decorated with diffusers' register_to_config"
+        )
+
+
+def _copy_of(network: ModelMixin, state: dict[str, torch.Tensor], prefix: str) -> ModelMixin:
+    """A network of the same class and configuration with weights out of a state dict."""
+    copy = _empty_copy_of(network)
     tensors = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    network.load_state_dict(tensors, assign=True)
-    return network.eval()
+    copy.load_state_dict(tensors, assign=True)
+    return copy.eval()
+
+
+def _empty_copy_of(network: ModelMixin) -> ModelMixin:
+    # FSDP replaces the class of a module by a subclass of its own.
+    network_class: Any = next(kind for kind in type(network).__mro__ if not issubclass(kind, FSDPModule))
+    with init_empty_weights():  # neither memory nor random numbers
+        return network_class.from_config(network.config)

@@ -2,8 +2,8 @@
 
 averaged = decay_t * averaged + (1 - decay_t) * current,  decay_t = min(decay, (1 + t) / (10 + t))
 
-EMAModel alone knows parameters and copies what takes no gradient: an averaged network would be saved with the batch
-normalisation statistics of another one.
+EMAModel averages parameters only. Without the batch statistics, the averaged weights would be saved with statistics
+that belong to the current weights.
 """
 
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ VARIANT = "ema"  # of the pipeline: diffusion_pytorch_model.ema.safetensors
 
 
 class ModelAverage:
-    """Exponential moving average of everything in a model that is a floating-point number.
+    """Exponential moving average of all floating-point parameters and buffers of a model.
 
-    Counters of batch normalisation stay those of the model: they do not enter its result.
+    The integer counters of batch normalisation are not averaged: they do not affect the output.
 
     Args:
-        model: The model in training; as accelerate prepared it, because that may replace its parameters.
+        model: The model in training, as accelerate prepared it: preparing may replace its parameters.
         decay: Weight of the past after the warm-up, in [0, 1).
     """
 
@@ -37,12 +37,12 @@ class ModelAverage:
         self._average = EMAModel(self._current().values(), decay=decay, foreach=not self._is_sharded)
 
     def step(self) -> None:
-        """Take the model's values after a step of the optimizer into the average."""
+        """Update the average with the model's values after an optimizer step."""
         self._average.step(self._current().values())
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Let the model have the averaged values for a while."""
+        """Put the averaged values into the model inside the context; the model's own are restored after it."""
         current = self._current().values()
         self._average.store(current)
         self._average.copy_to(current)
@@ -52,7 +52,7 @@ class ModelAverage:
             self._average.restore(current)
 
     def save(self, folder: Path, process_index: int = 0) -> None:
-        """Write the average to a folder: the main process all of it, or each process its part if they share the model.
+        """Write the average to a folder: the main process writes all, or each process its shard of the model.
 
         Args:
             folder: Where to.

@@ -1,4 +1,4 @@
-"""What can go wrong in a run, told in one line that says what to do; nothing half written stays behind."""
+"""Explain failures of a run in one line that says what to do, and delete what they left half written."""
 
 import errno
 import os
@@ -16,23 +16,23 @@ from torch.distributed.tensor import DTensor
 from ..errors import FDAEError, first_line
 
 OTHER_FAILED = "another process of this run has failed: see its message"
-GO_ON = "go on from the last checkpoint with resume_from_checkpoint=latest"
+GO_ON = "resume from the last checkpoint with resume_from_checkpoint=latest"
 
 
 def diverged(what: str, step: int, details: str = "") -> FDAEError:
-    """The error of a training that went astray."""
+    """Return the error of a training that diverged."""
     return FDAEError(f"{what} at step {step}{details}: start again with a lower learning_rate or with max_grad_norm")
 
 
 def check_weights(accelerator: Accelerator, model: nn.Module, step: int) -> None:
-    """Make sure that parameters and buffers are numbers; waits for the device, and has to be called by all processes.
+    """Make sure that all parameters and buffers are finite. All processes have to call this; it waits for the device.
 
     Raises:
-        FDAEError: If one is not finite, on any process.
+        FDAEError: If one is not, on any process.
     """
     finite = torch.ones((), device=accelerator.device)
     for tensor in [*model.parameters(), *model.buffers()]:
-        local = tensor.to_local() if isinstance(tensor, DTensor) else tensor  # the process's part of it under FSDP
+        local = tensor.to_local() if isinstance(tensor, DTensor) else tensor  # FSDP: this process's shard
         finite *= local.detach().isfinite().all()
     if accelerator.reduce(finite, reduction="sum") != accelerator.num_processes:
         raise diverged("the weights are no longer numbers", step)
@@ -49,7 +49,7 @@ def whole_or_error(what: str, unfinished: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
         together = distributed.is_available() and distributed.is_initialized()
-        # Deleted by another process, which failed to write its part; the system and torch tell it in these words.
+        # Another process failed to write its part and deleted the folder: these are the system's and torch's words.
         missing = any(words in str(error) for words in (os.strerror(errno.ENOENT), "does not exist"))
         deleted = together and missing and not unfinished.exists()
         reason = _reason(error, unfinished.parent)
@@ -63,10 +63,10 @@ def whole_or_error(what: str, unfinished: Path) -> Iterator[None]:
 
 @contextmanager
 def explained_faults() -> Iterator[None]:
-    """Tell faults of the machine in one line.
+    """Explain failures of the machine in one line.
 
     Raises:
-        FDAEError: If the device's memory is full, or a process that reads images or trains was killed.
+        FDAEError: If the device is out of memory, or a process that reads images or trains was killed.
     """
     try:
         yield
@@ -83,14 +83,14 @@ def explained_faults() -> Iterator[None]:
 
 
 def _from_elsewhere(error: Exception) -> str | None:
-    """What to do about an error that tells of another process; torch raises it at any place."""
-    # A process that reads images ends unannounced, or while it hands over a batch.
+    """Explain an error caused by another process, or return ``None``; torch raises such errors anywhere."""
+    # A killed reader of images shows as a missing worker, or as a broken connection while it sends a batch.
     if isinstance(error, ConnectionError | EOFError) or "DataLoader worker" in str(error):
         return (
             "a process that reads images was killed, often for lack of memory: free some or, unless streaming, lower "
             "dataloader_num_workers"
         )
-    if isinstance(error, RuntimeError) and "by peer" in str(error):  # gloo; NCCL waits to be ended by the launcher
+    if isinstance(error, RuntimeError) and "by peer" in str(error):  # gloo; under NCCL the launcher ends the process
         return OTHER_FAILED
     return None
 
@@ -98,6 +98,6 @@ def _from_elsewhere(error: Exception) -> str | None:
 def _reason(error: Exception, folder: Path) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    if shutil.disk_usage(folder).free < 2**16:  # which torch does not tell
+    if shutil.disk_usage(folder).free < 2**16:  # torch does not say so
         return os.strerror(errno.ENOSPC)
     return first_line(error)

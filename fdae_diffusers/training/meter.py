@@ -10,7 +10,10 @@ from .faults import diverged
 
 
 class LossMeter:
-    """Mean of the loss and its parts over the batches since the last reading, and over the processes."""
+    """Mean of the loss and its terms over the batches since the last reading, and over the processes.
+
+    The loss is called ``loss``, its terms ``loss/NAME``. They are summed in float32 under every precision.
+    """
 
     def __init__(self, accelerator: Accelerator):
         self.accelerator = accelerator
@@ -19,12 +22,13 @@ class LossMeter:
 
     def add(self, output: FDAEObjectiveOutput) -> None:
         """Add the losses of a batch, without waiting for the device."""
-        for name, value in output._asdict().items():
-            self._sums[name] = self._sums.get(name, 0) + value.detach()
+        values = {"loss": output.loss, **{f"loss/{name}": term for name, term in output.terms.items()}}
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach().float()
         self._count += 1
 
     def pop_means(self, step: int) -> dict[str, float]:
-        """Return the means and start anew.
+        """Return the means by name, and start anew.
 
         Raises:
             FDAEError: If a mean is not finite.

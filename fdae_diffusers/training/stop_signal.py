@@ -11,17 +11,17 @@ import torch
 from accelerate import Accelerator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# torchrun hands a Ctrl-C on to processes that the terminal has sent it to already: not a second wish.
+# The terminal and torchrun both send a Ctrl-C to each process: the second one within this time is the same one.
 REPEATED_WITHIN_SECONDS = 1.0
-# Steps between the questions of several processes to each other: one costs a wait for the device.
+# Several processes agree on stopping every so many steps, because agreeing waits for the device.
 ASK_EVERY_STEPS = 10
 
 
 class Interruption:
-    """A request to stop, noticed as a signal while the context is entered; a second signal stops at once.
+    """Catches Ctrl-C and SIGTERM inside the context, so that the run can stop in order; a second signal stops at once.
 
     Args:
-        accelerator: Its processes stop together, when any of them was asked to.
+        accelerator: All of its processes stop together, whichever of them got the signal.
     """
 
     def __init__(self, accelerator: Accelerator):
@@ -33,7 +33,7 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is not threading.main_thread():
-            return self  # Python hands signals to the main thread alone
+            return self  # Python delivers signals to the main thread only
         for number in SIGNALS:
             self._previous[number] = signal.signal(number, self._note)
         return self
@@ -43,7 +43,7 @@ class Interruption:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def requested(self, step: int) -> int:
-        """Number of the signal that asked to stop, the same on all processes, or 0."""
+        """Return the number of the signal received so far, the same on all processes, or 0."""
         if self.accelerator.num_processes == 1:
             return self._signal
         if step % ASK_EVERY_STEPS:
@@ -52,7 +52,7 @@ class Interruption:
         return int(self.accelerator.gather(noticed).max())
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._pid:  # a process that reads images: its parent will end it
+        if os.getpid() != self._pid:  # a worker that reads images; its parent ends it
             return
         if not self._signal:
             self._signal, self._time = number, time.monotonic()

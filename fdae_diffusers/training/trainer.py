@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,31 +16,41 @@ from diffusers.optimization import get_scheduler
 from tqdm.auto import tqdm
 
 from ..data.reading import one_line_errors
-from ..errors import FDAEError, RunInterrupted
+from ..errors import RunInterrupted, user_errors
 from ..hub.card import write_model_card
 from ..hub.publish import prepare_repository, publish
-from ..models.presets import build_models
-from ..objective import FDAEObjective
 from ..pipeline_fdae import FDAEPipeline
-from ..schedulers import default_scheduler
-from ..utils.memory import enable_selective_checkpointing, keep_freed_memory
+from ..utils.arguments import JSONMapping
+from ..utils.memory import keep_freed_memory
 from ..visualization.samples import Figures, make_figures, pick_images, save_figures
-from .batches import StreamLoader, load_images, log_skipped, make_loader
+from .batches import StreamLoader, load_images, log_skipped, make_loader, pick_unseen_images
+from .building import CUSTOM_PRESET, Networks, build_networks, build_objective, check_networks
 from .checkpoints import checkpoint_step, delete_unfinished, find_checkpoint, load_checkpoint, save_checkpoint
 from .config import TrainingConfig
-from .distributed import gathered_pipeline, make_accelerator, synchronize_batch_norm
+from .distributed import (
+    gathered_pipeline,
+    make_accelerator,
+    on_main_process,
+    synchronize_batch_norm,
+)
 from .ema import VARIANT, ModelAverage
 from .faults import check_weights, explained_faults
 from .meter import LossMeter
+from .phases import moving_settings
 from .results import save_pipeline, write_record
+from .steps import NUM_IMAGES, StepsMeasurement, measure_steps, scheduler_for
 from .stop_signal import Interruption
 
 
-def train(config: TrainingConfig) -> Path:
+def train(config: TrainingConfig, networks: Networks | None = None) -> Path:
     """Train a model and write its pipeline, figures, model card, logs and checkpoints.
 
     Args:
         config: The settings.
+        networks: U-Net and encoder to train instead of new ones: trained networks to train further, or networks of
+            other classes, where `encoder.condition(codes, masks)` returns the keywords of
+            `unet(sample, timestep, **condition)`. The settings of `NetworkConfig` are not used then, and the preset is
+            recorded as "custom". In a run of several processes, each has to pass the same weights.
 
     Returns:
         The output folder, which :meth:`FDAEPipeline.from_pretrained` loads.
@@ -50,7 +60,7 @@ def train(config: TrainingConfig) -> Path:
         RunInterrupted: If Ctrl-C or SIGTERM stopped the run; it has left a checkpoint.
     """
     with explained_faults():
-        return Trainer(config).run()
+        return Trainer(config, networks).run()
 
 
 class Trainer:
@@ -58,31 +68,37 @@ class Trainer:
 
     Args:
         config: The settings.
+        networks: As for :func:`train`.
     """
 
-    def __init__(self, config: TrainingConfig):
+    def __init__(self, config: TrainingConfig, networks: Networks | None = None):
+        if networks is not None:
+            config = replace(
+                config, preset=CUSTOM_PRESET, num_concepts=None, unet=JSONMapping(), encoder=JSONMapping()
+            )
         self.config = config
         self.output_dir = Path(config.output_dir)
         resume_from = find_checkpoint(config)
         _check_writable(self.output_dir)
-        # Before hours of training, not after.
-        self.model_id: str | None = None
-        if config.push_to_hub:
-            name = config.hub_model_id or self.output_dir.resolve().name
-            self.model_id = prepare_repository(name, config.hub_private_repo, config.hub_dry_run_dir)
         self.accelerator = make_accelerator(config)
+        # Before hours of training, not after.
+        self.model_id = on_main_process(self.accelerator, self._prepare_repository) if config.push_to_hub else None
         if self.accelerator.device.type == "cpu":
             keep_freed_memory()
         if self.accelerator.is_main_process:
             delete_unfinished(self.output_dir)
         set_seed(config.seed)  # the same weights everywhere, then noise of its own for each process
 
-        objective = _build_objective(config)
+        if networks is None:
+            networks = build_networks(config)
+        else:
+            check_networks(*networks)
+        objective = build_objective(config, *networks)
         if self.accelerator.process_index > 0:
             set_seed(config.seed, device_specific=True)
         if config.gather_batch_statistics:
             objective = synchronize_batch_norm(objective, self.accelerator.device)
-        self.images = load_images(config, objective.unet.config.sample_size, self.accelerator)
+        self.images = load_images(config, objective.unet.config.sample_size, self.accelerator, config.seed)
         optimizer = torch.optim.RAdam(objective.parameters(), lr=config.learning_rate, foreach=True)
         lr_scheduler = get_scheduler(
             config.lr_scheduler,
@@ -90,7 +106,7 @@ class Trainer:
             num_warmup_steps=config.lr_warmup_steps,
             num_training_steps=config.max_train_steps,
         )
-        loader = make_loader(config, self.images, self.accelerator)
+        loader = make_loader(config, self.images, self.accelerator, config.seed)
         self.objective, self.optimizer, self.lr_scheduler, self.loader = self.accelerator.prepare(
             objective, optimizer, lr_scheduler, loader
         )
@@ -149,10 +165,13 @@ class Trainer:
         means = self.losses.pop_means(self.step)
         learning_rate = self.lr_scheduler.get_last_lr()[0]
         self.accelerator.log({**means, "learning_rate": learning_rate}, step=self.step)
-        progress.set_postfix({name.removesuffix("_loss"): f"{value:.3g}" for name, value in means.items()})
+        progress.set_postfix({name.removeprefix("loss/"): f"{value:.3g}" for name, value in means.items()})
 
     def _train_step(self, batches: Iterator[dict[str, torch.Tensor]]) -> None:
         """One step of the optimizer, over as many batches as are accumulated."""
+        objective = self.accelerator.unwrap_model(self.objective)
+        for name, value in moving_settings(self.config, self.step / self.config.max_train_steps).items():
+            setattr(objective, name, value)
         for _ in range(self.config.gradient_accumulation_steps):
             with self.accelerator.accumulate(self.objective):
                 output = self.objective(next(batches)["pixel_values"])
@@ -169,7 +188,7 @@ class Trainer:
     def _batches(self, start: int) -> Iterator[dict[str, torch.Tensor]]:
         """Batches without end from number ``start`` on; an epoch's order depends on the seed and its number alone."""
         with one_line_errors():
-            if self.stream is not None:  # which knows where it is
+            if self.stream is not None:  # it keeps its own position
                 yield from self.stream
             first_epoch, skip = divmod(start, len(self.loader))
             for epoch in itertools.count(first_epoch):
@@ -178,11 +197,13 @@ class Trainer:
                 skip = 0
 
     def _best_weights(self) -> AbstractContextManager[None]:
-        """Where the networks are to be looked at: the averaged weights, if there are any."""
+        """Return a context in which the EMA weights are in place, if EMA is on."""
         return self.average.applied() if self.average is not None else nullcontext()
 
-    def _pipeline(self) -> FDAEPipeline | None:
-        return gathered_pipeline(self.accelerator, self.objective)
+    def _pipeline(self, num_inference_steps: int | None = None) -> FDAEPipeline | None:
+        """Return the model on the main process, with a number of steps and the sampler for it."""
+        scheduler = scheduler_for(self.config.scheduler, num_inference_steps)
+        return gathered_pipeline(self.accelerator, self.objective, scheduler, num_inference_steps)
 
     def _save_checkpoint(self) -> None:
         check_weights(self.accelerator, self.objective, self.step)
@@ -190,37 +211,66 @@ class Trainer:
 
     def _save_samples(self) -> None:
         with self._best_weights():
-            pipeline = self._pipeline()
+            pipeline = self._pipeline(self.config.num_inference_steps)
             if pipeline is not None:
-                figures = make_figures(pipeline, self.shown, self.config.num_inference_steps)
+                figures = make_figures(pipeline, self.shown)
                 self._track(figures)
                 save_figures(figures, self.output_dir / "samples" / f"step-{self.step:06d}")
         self.accelerator.wait_for_everyone()
 
     def _stop(self, signal_number: int) -> NoReturn:
         self.accelerator.end_training()
-        told = f"stopped at step {self.step}; go on with --resume_from_checkpoint latest"
+        told = f"stopped at step {self.step}; resume with --resume_from_checkpoint latest"
         raise RunInterrupted(signal_number, told if self.accelerator.is_main_process else "")
 
     def _finish(self, cost: dict[str, float]) -> None:
         check_weights(self.accelerator, self.objective, self.step)
-        pipeline = self._pipeline()
+        steps = self._measure_steps() if self.config.num_inference_steps is None else None
+        num_inference_steps = self.config.num_inference_steps if steps is None else steps.best
+        pipeline = self._pipeline(num_inference_steps)
         if pipeline is not None:
             save_pipeline(pipeline, self.output_dir)
         with self._best_weights():
-            pipeline = self._pipeline()
+            pipeline = self._pipeline(num_inference_steps)
             if pipeline is not None:
                 if self.average is not None:
                     save_pipeline(pipeline, self.output_dir, VARIANT)
-                figures = make_figures(pipeline, self.shown, self.config.num_inference_steps, swap_grid=True)
+                figures = make_figures(pipeline, self.shown, swap_grid=True)
                 self._track(figures)
                 save_figures(figures, self.output_dir)
-                write_record(self.config, self.accelerator, pipeline, self.model_id, cost)
+                write_record(self.config, self.accelerator, pipeline, self.model_id, cost, steps)
                 write_model_card(self.output_dir)
                 if self.model_id is not None:
                     publish(self.output_dir, self.model_id, self.config.hub_dry_run_dir)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
+
+    def _measure_steps(self) -> StepsMeasurement | None:
+        """Measure on the main process which number of steps fits the model; on the others, return ``None``."""
+        config = self.config
+        num_seen = self.step * config.gradient_accumulation_steps * config.train_batch_size
+        with self._best_weights():
+            pipeline = self._pipeline()
+            if pipeline is None:
+                return None
+            images, held_out = pick_unseen_images(
+                config, self.images, num_seen * self.accelerator.num_processes, NUM_IMAGES, config.seed
+            )
+            measured = measure_steps(pipeline, images, config.scheduler, held_out, batch_size=config.train_batch_size)
+        values = {
+            f"sampling/{name}_{item.num_inference_steps}_steps": getattr(item, name)
+            for item in measured.results
+            for name in ("psnr", "grain")
+        }
+        self.accelerator.log(values, step=self.step)
+        tqdm.write(str(measured))
+        return measured
+
+    def _prepare_repository(self) -> str:
+        """Create the repository for the model and return its full id."""
+        config = self.config
+        name = config.hub_model_id or self.output_dir.resolve().name
+        return prepare_repository(name, config.hub_private_repo, config.hub_dry_run_dir)
 
     def _track(self, figures: Figures) -> None:
         for tracker in self.accelerator.trackers:
@@ -231,39 +281,11 @@ class Trainer:
                     tracker.log_images({name: [figure]}, step=self.step)
 
 
-def _build_objective(config: TrainingConfig) -> FDAEObjective:
-    unet, encoder = build_models(config.preset, config.unet, config.encoder)
-    if config.mask_init == "shared":
-        encoder.start_with_shared_masks()
-    for network in (unet, encoder):
-        if config.gradient_checkpointing == "selective":
-            enable_selective_checkpointing(network)
-        elif config.gradient_checkpointing == "full":
-            network.enable_gradient_checkpointing()
-    if config.torch_compile:  # in place: names of parameters stay
-        unet.compile()
-        encoder.compile()
-    return FDAEObjective(
-        unet,
-        encoder,
-        default_scheduler(),
-        p_mean=config.p_mean,
-        p_std=config.p_std,
-        content_decorrelation_weight=config.content_decorrelation_weight,
-        mask_entropy_weight=config.mask_entropy_weight,
-        reduction=config.reduction,
-        gather_batch_statistics=config.gather_batch_statistics,
-        micro_batch_size=config.micro_batch_size,
-    )
-
-
 def _check_writable(folder: Path) -> None:
-    try:
+    with user_errors(f"cannot write to output_dir {folder}", OSError):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        raise FDAEError(f"cannot write to output_dir {folder}: {error.strerror}") from None
 
 
 def _is_due(step: int, interval: int) -> bool:

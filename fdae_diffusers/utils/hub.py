@@ -1,16 +1,20 @@
-"""A clear word when a model does not load, from a folder or from the Hub."""
+"""Explain in one line why a model could not be loaded, from a folder or from the Hub."""
 
 import json
 import os
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import list_repo_files, try_to_load_from_cache
+from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
 from ..errors import FDAEError
 
 _NO_INDEX = "{} is not a pipeline: it has no model_index.json"
+_NO_VARIANT = "no such modeling files are available"  # diffusers, when no file has the variant in its name
+_VARIANT_FILE = re.compile(r"[^/]+/diffusion_pytorch_model\.([^./]+?)(-\d{5}-of-\d{5})?\.safetensors")
 
 
 def explain_loading_error(
@@ -19,6 +23,7 @@ def explain_loading_error(
     components: Iterable[str],
     revision: str | None = None,
     cache_dir: str | Path | None = None,
+    variant: str | None = None,
 ) -> str | None:
     """Say in one line why a pipeline did not load, where diffusers' own message misleads.
 
@@ -28,6 +33,7 @@ def explain_loading_error(
         components: Names of the components that the pipeline needs.
         revision: The revision that was asked for.
         cache_dir: The cache that was used, if not the usual one.
+        variant: The variant of the weights that was asked for.
 
     Returns:
         The explanation, or ``None`` where diffusers' message will do.
@@ -41,6 +47,10 @@ def explain_loading_error(
         if isinstance(cause, RemoteEntryNotFoundError) and "model_index.json" in str(cause):
             return _NO_INDEX.format(model)
         cause = cause.__cause__
+    if _NO_VARIANT in str(error):
+        return _missing_variant(model, variant, revision)
+    if "not fully cached locally" in str(error) and "outgoing traffic" in str(error):
+        return f"the Hub is out of reach, and {model} is not fully cached locally"
     # A download that broke off also leaves files missing: then diffusers' error is another one, and right.
     if isinstance(error, ValueError) or "no file named" in str(error):
         return _missing_part(model, components, revision, cache_dir)
@@ -70,6 +80,18 @@ def _missing_part(
         if component != "scheduler" and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
             return f"the component {component!r} of {model} has no weights"
     return None
+
+
+def _missing_variant(model: str | os.PathLike, variant: str | None, revision: str | None) -> str:
+    files: list[str] = []
+    if os.path.isdir(model):
+        files = [path.relative_to(model).as_posix() for path in Path(model).glob("*/*")]
+    else:
+        with suppress(OSError, ValueError, HTTPError):  # without the Hub, its variants are not known
+            files = list_repo_files(str(model), revision=revision)
+    variants = sorted({match[1] for file in files if (match := _VARIANT_FILE.fullmatch(file))})
+    others = f"its variants are {', '.join(variants)}, and the weights without a name" if variants else "leave it out"
+    return f"{model} has no weights of the variant {variant!r}: {others}"
 
 
 def check_folder(model: str | os.PathLike) -> None:

@@ -1,4 +1,4 @@
-"""Memory: how many activations are held for the backward pass, and what becomes of memory that is freed."""
+"""Save memory in training: recompute cheap activations, split a batch, and keep freed memory for reuse."""
 
 import ctypes
 from collections.abc import Callable, Iterable, Sequence
@@ -11,23 +11,23 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
-# Outputs that cost much to compute; what lies between them (normalisation, activation, dropout) costs next to nothing.
+# Costly operations, whose outputs are kept; normalisation, activation and dropout cost next to nothing.
 _KEPT = [torch.ops.aten.convolution.default, torch.ops.aten.addmm.default]
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def enable_selective_checkpointing(network: ModelMixin) -> None:
-    """Keep the outputs of convolutions and linear layers alone, and recompute the cheap rest for the backward pass.
+    """Keep only the outputs of convolutions and linear layers, and recompute the cheap rest in the backward pass.
 
     Args:
-        network: A U-Net or CMFNet. Its own `enable_gradient_checkpointing` recomputes everything instead, which takes
-            less memory still, and more time.
+        network: A U-Net or CMFNet. Its own `enable_gradient_checkpointing` recomputes everything: less memory, more
+            time.
     """
 
     def recompute(module: Callable[..., Any], *args: Any) -> Any:
         contexts = partial(create_selective_checkpoint_contexts, _KEPT)
         device = args[0].device.type
-        # A weight that autocast had cast for an earlier call would be cast again when this one is repeated.
+        # Without this, the recomputation would cast weights anew that the first pass took from autocast's cache.
         with torch.autocast(device, enabled=torch.is_autocast_enabled(device), cache_enabled=False):
             return checkpoint(module, *args, use_reentrant=False, context_fn=contexts)
 
@@ -40,26 +40,26 @@ def in_micro_batches(
     parameters: Iterable[nn.Parameter],
     size: int,
 ) -> tuple[torch.Tensor, ...]:
-    """Sum what a function returns for the parts of a batch, holding the activations of one part at a time.
+    """Sum the results of a function over micro-batches, holding the activations of one micro-batch at a time.
 
-    The gradient of a part is taken as soon as the part is computed, so nothing is computed twice. Layers that look at
-    the batch as a whole, as batch normalisation does, have to stay outside.
+    Each micro-batch is differentiated as soon as it is computed, so nothing is computed twice. Layers that use the
+    whole batch, such as batch normalisation, must not be part of the function.
 
     Args:
-        function: Takes a part of each input and returns scalars.
+        function: Takes a micro-batch of each input and returns scalars.
         inputs: Tensors (B, ...).
-        parameters: What may learn from them; the function need not use all.
-        size: Images in a part; the last part may have fewer.
+        parameters: Parameters that the function may use.
+        size: Images in a micro-batch; the last one may have fewer.
 
     Returns:
-        The sums. Inputs and parameters get the gradient of the first one alone.
+        The sums. Only the first one carries a gradient, to the inputs and the parameters.
     """
     sums: tuple[torch.Tensor, ...] = _InMicroBatches.apply(function, size, len(inputs), *inputs, *parameters)
     return sums
 
 
 class _InMicroBatches(torch.autograd.Function):
-    """One node of the graph in place of the parts' own graphs, which are gone when it is made."""
+    """One node of the autograd graph that stands for all micro-batches; their own graphs are freed in `forward`."""
 
     @staticmethod
     def forward(ctx: Any, function: Callable[..., Any], size: int, num_inputs: int, *tensors: torch.Tensor) -> Any:
@@ -94,10 +94,10 @@ class _InMicroBatches(torch.autograd.Function):
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep freed memory for its next tensors, where the C library is glibc; elsewhere do nothing.
+    """Keep freed memory in this process for its next tensors, if the C library is glibc; otherwise do nothing.
 
-    glibc otherwise returns every large tensor to the system and gets it anew, zeroed: up to a fifth of the time of a
-    training step on a CPU. The process's resident memory then stays at its peak.
+    By default glibc returns every large tensor to the system and fetches it again, zeroed: up to a fifth of the time
+    of a training step on a CPU. With this, the process's resident memory stays at its peak.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

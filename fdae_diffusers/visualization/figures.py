@@ -20,7 +20,7 @@ PANELS_PER_ROW = 3
 def image_grid(
     rows: Sequence[Sequence[PIL.Image.Image | None]], headers: Sequence[str] = (), labels: Sequence[str] = ()
 ) -> PIL.Image.Image:
-    """Lay pictures out in rows of equal cells; ``None`` leaves a cell empty.
+    """Arrange pictures in rows of equal cells; ``None`` leaves a cell empty.
 
     Args:
         rows: Pictures of any size; each is scaled to a square cell, small ones without smoothing.
@@ -53,7 +53,7 @@ def image_grid(
 
 
 def mask_figure(images: Sequence[PIL.Image.Image], masks: torch.Tensor) -> PIL.Image.Image:
-    """One row per image: the image, a heat map per concept, and every pixel in the colour of its strongest concept.
+    """Draw one row per image: the image, a heat map per concept, and each pixel in its strongest concept's colour.
 
     Args:
         images: B pictures.
@@ -75,12 +75,12 @@ def mask_figure(images: Sequence[PIL.Image.Image], masks: torch.Tensor) -> PIL.I
 def reconstruction_figure(
     images: Sequence[PIL.Image.Image], reconstructions: Sequence[PIL.Image.Image]
 ) -> PIL.Image.Image:
-    """One column per image: the image above its reconstruction."""
+    """Draw one column per image: the image above its reconstruction."""
     return image_grid([images, reconstructions])
 
 
 def swap_grid_figure(images: Sequence[PIL.Image.Image], grid: Sequence[Sequence[PIL.Image.Image]]) -> PIL.Image.Image:
-    """The swap grid with its sources: content from the image on the left, masks from the image above.
+    """Draw the swap grid with its sources: content from the image on the left, masks from the image above.
 
     Args:
         images: n pictures.
@@ -94,7 +94,7 @@ def swap_grid_figure(images: Sequence[PIL.Image.Image], grid: Sequence[Sequence[
 def single_swap_figure(
     source: PIL.Image.Image, target: PIL.Image.Image, swaps: Sequence[PIL.Image.Image]
 ) -> PIL.Image.Image:
-    """The source with each code of the target alone: content codes in the first row, mask codes in the second.
+    """Draw the source with one code of the target at a time: content codes in the first row, mask codes in the second.
 
     Args:
         source: Picture that is edited.
@@ -112,7 +112,7 @@ def single_swap_figure(
 def traversal_figure(
     rows: Sequence[Sequence[PIL.Image.Image]], labels: Sequence[str], values: Sequence[float]
 ) -> PIL.Image.Image:
-    """One row per code or component, one column per value along it (FDAE paper, supplement, fig. 6).
+    """Draw one row per code or component, one column per value along it (FDAE paper, supplement, fig. 6).
 
     Args:
         rows: Pictures decoded from :meth:`CodeBasis.traverse`, one per value.
@@ -130,7 +130,7 @@ def traversal_figure(
 def importance_figure(
     importance: np.ndarray, factor_names: Sequence[str], num_concepts: int | None = None
 ) -> PIL.Image.Image:
-    """One panel of bars per factor: how much each code serves to predict it (FDAE paper, fig. 3).
+    """Draw a panel of bars per factor: how much each code contributes to predicting it (FDAE paper, fig. 3).
 
     Args:
         importance: (D, F), as of :func:`~fdae_diffusers.metrics.dci`, codes outermost; its columns add up to 1.
@@ -174,7 +174,7 @@ def importance_figure(
 
 
 def concept_colors(num_concepts: int) -> np.ndarray:
-    """A colour per concept, (N, 3) in [0, 1]."""
+    """Return a colour per concept, (N, 3) in [0, 1]."""
     return mpl.colormaps["tab10"](np.arange(num_concepts) % 10)[:, :3]
 
 

@@ -28,7 +28,7 @@ TRAVERSAL_VALUES = (-2.0, -1.0, 0.0, 1.0, 2.0)
 def pick_images(
     dataset: ImageDataset | CachedImages | ImageStream, num_images: int, seed: int = 0
 ) -> list[PIL.Image.Image]:
-    """Pick a few images of a data set, always the same ones, as the model sees them; of a stream, the first ones."""
+    """Pick the same few images of a data set every time, resized for the model; of a stream, the first ones."""
     if isinstance(dataset, ImageStream):
         return to_output(dataset.first_values(num_images), "pil")
     rows = np.random.default_rng(seed).choice(len(dataset), min(num_images, len(dataset)), replace=False)
@@ -36,14 +36,17 @@ def pick_images(
 
 
 def make_figures(
-    pipeline: FDAEPipeline, images: list[PIL.Image.Image], num_inference_steps: int | None, swap_grid: bool = False
+    pipeline: FDAEPipeline,
+    images: list[PIL.Image.Image],
+    num_inference_steps: int | None = None,
+    swap_grid: bool = False,
 ) -> Figures:
     """Draw masks, reconstructions and, if asked, the swap grid of images; always from the same starting noise.
 
     Args:
         pipeline: The model, in evaluation mode.
         images: What to show.
-        num_inference_steps: Steps of the sampler, as for the pipeline call.
+        num_inference_steps: Steps of the sampler; the pipeline's own number by default.
         swap_grid: Draw the swap grid too; a single-concept model has none.
 
     Returns:
@@ -65,26 +68,26 @@ def make_edit_figures(
     pipeline: FDAEPipeline,
     source: PIL.Image.Image,
     target: PIL.Image.Image,
-    num_inference_steps: int | None,
+    num_inference_steps: int | None = None,
     basis: CodeBasis | None = None,
 ) -> Figures:
-    """Draw the source with each code of the target alone and, given a basis, with each code moved along it.
+    """Draw the source with one code of the target at a time and, given a basis, with each code moved along it.
 
     Args:
         pipeline: The model, in evaluation mode.
         source: What is edited, from the same starting noise everywhere.
         target: What gives codes.
-        num_inference_steps: Steps of the sampler, as for the pipeline call.
+        num_inference_steps: Steps of the sampler; the pipeline's own number by default.
         basis: Directions to move along: each code's first principal component.
 
     Returns:
         Pictures by name.
     """
     codes, target_codes = pipeline.encode(source), pipeline.encode(target)
-    latents = torch.randn(1, 3, *[pipeline.unet.config.sample_size] * 2, generator=torch.Generator().manual_seed(0))
+    latents = pipeline.prepare_latents(1, torch.Generator().manual_seed(0))
 
     def decode(edited: FDAECodes) -> list[PIL.Image.Image]:
-        return pipeline(codes=edited, latents=latents, num_inference_steps=num_inference_steps).images
+        return pipeline.decode(edited, num_inference_steps, latents=latents)
 
     figures = {"single_swaps": single_swap_figure(source, target, decode(codes.single_swaps(target_codes)))}
     if basis is not None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Give a model the code that loads it, for people who have diffusers but not the package fdae_diffusers.
 
-    python pipelines/remote_code/export.py --model outputs/quickstart --output outputs/quickstart-remote-code
+    python pipelines/remote_code/export.py --model outputs/quickstart --output_dir outputs/quickstart-remote-code
 
 The result loads with `DiffusionPipeline.from_pretrained(folder_or_repository, trust_remote_code=True)`. The code is
 generated from the installed package. README.md next to this file says where to upload it.
@@ -18,6 +18,7 @@ from huggingface_hub import snapshot_download
 
 import fdae_diffusers
 from fdae_diffusers.errors import FDAEError, first_line
+from fdae_diffusers.hub.files import INDEX_FILE, component_folders, is_uploaded
 from fdae_diffusers.utils.arguments import parse_config, run_script
 from fdae_diffusers.utils.files import new_folder
 from fdae_diffusers.utils.hub import explain_loading_error
@@ -40,41 +41,40 @@ class ExportConfig:
     """Settings of an export."""
 
     model: str = field(metadata={"help": "Pipeline folder or Hub id."})
-    output: str = field(metadata={"help": "Folder to write; it must not exist."})
+    output_dir: str = field(metadata={"help": "Folder to write; it must not exist."})
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a model on the Hub."})
 
 
 def main() -> None:
     """Export with the settings of the command line."""
     config = parse_config(ExportConfig)
-    print(f"written to {export(config.model, config.output, config.revision)}")
+    print(f"written to {export(config.model, config.output_dir, config.revision)}")
 
 
-def export(model: str | Path, output: str | Path, revision: str | None = None) -> Path:
+def export(model: str | Path, output_dir: str | Path, revision: str | None = None) -> Path:
     """Copy a pipeline and add the code that loads it without the package.
 
-    Weights in all variants, configurations and the files at the top of the folder (the model card) are copied;
-    other folders, of checkpoints for example, are not.
+    Weights in all variants, configurations and the files that go to the Hub (the model card, scores, pictures) are
+    copied; what else the folder holds, checkpoints for example, is not.
 
     Args:
         model: Pipeline folder or Hub id.
-        output: Folder to write: whole, or not at all.
+        output_dir: Folder to write: whole, or not at all.
         revision: Branch, tag or commit of a model on the Hub.
 
     Returns:
         The folder.
 
     Raises:
-        FDAEError: If there is no such model, it is no FDAE pipeline, or the output exists already.
+        FDAEError: If there is no such model, it is no FDAE pipeline, or the folder exists already.
     """
-    with new_folder(output) as folder:
+    with new_folder(output_dir) as folder:
         source = Path(model) if Path(model).is_dir() else _download(str(model), revision)
         index = _read_index(source)
-        components = [name for name, value in index.items() if isinstance(value, list) and (source / name).is_dir()]
         for file in source.iterdir():
-            if file.is_file():
+            if file.is_file() and is_uploaded(file.name):
                 shutil.copyfile(file, folder / file.name)
-        for name in components:
+        for name in component_folders(source):
             shutil.copytree(source / name, folder / name)
             library, class_name = index[name]
             if library == PACKAGE:
@@ -82,8 +82,8 @@ def export(model: str | Path, output: str | Path, revision: str | None = None) -
                 (folder / name / f"fdae_{name}.py").write_text(component_code(class_name), encoding="utf-8")
         index["_class_name"] = ["pipeline", index["_class_name"]]
         (folder / "pipeline.py").write_text(pipeline_code(), encoding="utf-8")
-        (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    return Path(output)
+        (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return Path(output_dir)
 
 
 def pipeline_code() -> str:
@@ -111,9 +111,9 @@ def _download(model: str, revision: str | None) -> Path:
 
 def _read_index(folder: Path) -> dict:
     try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise FDAEError(f"{folder} is no pipeline: cannot read its model_index.json ({error})") from None
+        raise FDAEError(f"{folder} is no pipeline: cannot read its {INDEX_FILE} ({error})") from None
     if index.get("_class_name") != "FDAEPipeline":
         raise FDAEError(f"{folder} is no FDAE pipeline without code: its class is {index.get('_class_name')}")
     return index

@@ -14,6 +14,7 @@ from PIL import Image
 from fdae_diffusers import EDMHeunScheduler, FDAECodes, FDAEPipeline
 from fdae_diffusers.data import Shapes3DRenderer
 from fdae_diffusers.errors import FDAEError
+from fdae_diffusers.hub.files import INDEX_FILE
 from fdae_diffusers.image_processing import read_image
 from fdae_diffusers.schedulers import choose_num_inference_steps, default_scheduler
 from fdae_diffusers.visualization.figures import concept_colors, swap_grid_figure
@@ -84,7 +85,7 @@ def find_model() -> str:
     if model := os.environ.get("FDAE_MODEL"):
         return model
     for folder in (HERE, *HERE.parents[:2]):
-        if (folder / MODEL_FOLDER).is_dir():
+        if (folder / MODEL_FOLDER / INDEX_FILE).is_file():
             return str(folder / MODEL_FOLDER)
     return ModelCard.load(HERE / "README.md").data.to_dict()["models"][0]
 
@@ -95,7 +96,7 @@ def read_upload(path: str, size: int) -> Image.Image:
     Raises:
         FDAEError: If it is no image of the `FORMATS`, is damaged or has too many pixels.
     """
-    return read_image(path, size, max_pixels=MAX_PIXELS, formats=FORMATS)
+    return read_image(path, size, max_pixels=MAX_PIXELS, formats=FORMATS, name=Path(path).name)
 
 
 def example_images(size: int) -> list[Image.Image]:
@@ -172,7 +173,9 @@ def swap(
     sampled.set_progress_bar_config(disable=True)
 
     codes = pipeline.encode([a, b])
-    edited = codes[0].swap(codes[1], content=choice.content, mask=choice.mask)
+    edited = codes[0]
+    if choice.content or choice.mask:
+        edited = edited.swap(codes[1], content=choice.content, mask=choice.mask)
     wanted = edited if codes.mask is None else FDAECodes.cat([edited, codes.pairs()])
     if choice.keep_noise:
         noise = sampled.invert([a, b], codes, choice.steps)[[0, 0, 0, 1, 1][: len(wanted)]]  # rows of the grid: A, B

@@ -1,5 +1,7 @@
+import argparse
 import json
 import re
+from dataclasses import fields, is_dataclass
 
 import numpy as np
 import PIL.Image
@@ -8,12 +10,14 @@ import torch
 from helpers.models import micro_pipeline
 from safetensors import safe_open
 
-from fdae_diffusers import FDAECodes
+from fdae_diffusers import FDAECodes, __version__
 from fdae_diffusers.basis import BASIS_FILE, CodeBasis
-from fdae_diffusers.cli.main import main, run
-from fdae_diffusers.code_files import load_codes, save_codes
+from fdae_diffusers.cli.main import load, main, run
+from fdae_diffusers.cli.parser import model_flags
+from fdae_diffusers.cli.table import COMMANDS
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.evaluation import disentanglement as evaluation
+from fdae_diffusers.hub.loading import ModelConfig
 from fdae_diffusers.image_processing import read_image
 from fdae_diffusers.visualization.figures import CELL_SIZE, GAP, HEADER_HEIGHT, LABEL_WIDTH
 
@@ -53,23 +57,17 @@ def cell(picture, row, column, left=0, top=HEADER_HEIGHT):
 
 def test_codes_of_a_file_are_those_of_the_images_and_decode_again(here, model):
     run(["encode", "b.png", "a.png"])
-    codes, names = load_codes("codes.safetensors")
+    codes = FDAECodes.load("codes.safetensors")
+    names = json.loads(FDAECodes.read_metadata("codes.safetensors")["images"])
     assert names == ["b.png", "a.png"]
     expected = micro_pipeline().encode([read_image(name, 16) for name in names])
     torch.testing.assert_close(codes.content, expected.content)
     torch.testing.assert_close(codes.mask, expected.mask)
 
-    run(["reconstruct", "codes.safetensors", "--steps", "2", "--output", "codes.png"])
-    run(["reconstruct", "b.png", "a.png", "--steps", "2"])
+    run(["reconstruct", "codes.safetensors", "--num_inference_steps", "2", "--output", "codes.png"])
+    run(["reconstruct", "b.png", "a.png", "--num_inference_steps", "2"])
     from_codes, from_images = figure("codes.png"), figure("reconstruct.png")
     np.testing.assert_array_equal(cell(from_codes, 0, 1, top=0), cell(from_images, 1, 1, top=0))
-
-
-def test_codes_of_a_single_concept_survive_the_file(tmp_path):
-    save_codes(FDAECodes(torch.ones(1, 1, 4)), tmp_path / "c.safetensors", ["x"], "m")
-    codes, names = load_codes(tmp_path / "c.safetensors")
-    assert codes.mask is None
-    assert names == ["x"]
 
 
 def test_masks_have_a_column_per_concept(here):
@@ -80,18 +78,18 @@ def test_masks_have_a_column_per_concept(here):
 def test_swap_takes_the_named_codes(here):
     for name, arguments in {
         "none": ["--content", "0"],
-        "all": ["--content", "all", "--mask", "0", "1", "2"],
+        "all": ["--content", "all", "--mask", "0,1", "--mask", "2"],
     }.items():
-        run(["swap", "a.png", "b.png", "--steps", "2", "--output", f"{name}.png", *arguments])
-    run(["reconstruct", "a.png", "b.png", "--steps", "2"])
+        run(["swap", "a.png", "b.png", "--num_inference_steps", "2", "--output", f"{name}.png", *arguments])
+    run(["reconstruct", "a.png", "b.png", "--num_inference_steps", "2"])
     of_b = cell(figure("reconstruct.png"), 1, 1, top=0)
     np.testing.assert_array_equal(cell(figure("all.png"), 0, 2), of_b)
     assert (cell(figure("none.png"), 0, 2) != of_b).any()
 
 
 def test_swap_without_codes_shows_each_alone(here):
-    run(["swap", "a.png", "b.png", "--steps", "2"])
-    run(["swap", "a.png", "b.png", "--steps", "2", "--mask", "1", "--output", "mask.png"])
+    run(["swap", "a.png", "b.png", "--num_inference_steps", "2"])
+    run(["swap", "a.png", "b.png", "--num_inference_steps", "2", "--mask", "1", "--output", "mask.png"])
     each = figure("swap.png")
     assert each.size == (LABEL_WIDTH + 5 * PITCH + GAP, HEADER_HEIGHT + 2 * PITCH + GAP)
     np.testing.assert_array_equal(cell(each, 1, 3, LABEL_WIDTH), cell(figure("mask.png"), 0, 2))
@@ -99,7 +97,7 @@ def test_swap_without_codes_shows_each_alone(here):
 
 def test_swap_from_the_images_own_noise_keeps_it_where_no_code_changes(here):
     errors = []
-    for name, flags in (("drawn", []), ("own", ["--keep-noise"])):
+    for name, flags in (("drawn", []), ("own", ["--keep_noise"])):
         (here / "c.png").write_bytes((here / "a.png").read_bytes())
         run(["swap", "a.png", "c.png", "--content", "0", "--output", f"{name}.png", *flags])
         picture = figure(f"{name}.png")
@@ -108,12 +106,12 @@ def test_swap_from_the_images_own_noise_keeps_it_where_no_code_changes(here):
 
 
 def test_grid_has_a_row_and_a_column_per_image(here):
-    run(["grid", "a.png", "b.png", "--steps", "1"])
+    run(["grid", "a.png", "b.png", "--num_inference_steps", "1"])
     assert figure("grid.png").size == (3 * PITCH + GAP, 3 * PITCH + GAP)
 
 
 def test_traverse_has_a_row_per_component_or_the_named_one(here):
-    arguments = ["traverse", "a.png", "--steps", "1", "--values", "-1", "0", "1"]
+    arguments = ["traverse", "a.png", "--num_inference_steps", "1", "--values", "-1,0,1"]
     run([*arguments, "--content", "1"])
     run([*arguments, "--mask", "1", "--component", "1", "--output", "one.png"])
     assert figure("traverse.png").size == (LABEL_WIDTH + 3 * PITCH + GAP, HEADER_HEIGHT + 2 * PITCH + GAP)
@@ -144,7 +142,8 @@ def test_an_existing_file_is_replaced_only_when_asked(here):
     ("arguments", "message"),
     [
         (["masks", "absent.png"], "there is no file absent.png"),
-        (["masks", "text.png"], "text.png is no image"),
+        (["masks", "../{here}/text.png"], r"error: \.\./\w+/text.png is no image"),
+        (["masks", "text.HEIC"], "text.HEIC is no image.*convert HEIC"),
         (["masks", "half.png"], "cannot read the image half.png"),
         (["masks", "."], "is a folder"),
         (["masks", "a.png", "--model", "./absent"], "there is no model folder ./absent"),
@@ -154,23 +153,33 @@ def test_an_existing_file_is_replaced_only_when_asked(here):
         (["masks", "a.png", "--frob"], "unknown argument --frob"),
         (["masks"], "required: IMAGE"),
         (["swap", "a.png", "b.png", "--content", "3"], "concepts 0 to 2"),
-        (["swap", "a.png", "b.png", "--content", "one"], "one"),
-        (["grid", "a.png", "--steps", "0"], "--steps.*at least 1"),
+        (["swap", "a.png", "b.png", "--content", "one"], "--content: 'one' names no concepts"),
+        (["swap", "a.png", "b.png", "--mask", "0,,1"], "--mask: '0,,1' names no concepts"),
+        (["swap", "a.png"], "required: DONOR"),
+        (["swap", "a.png", "absent/b.png"], "there is no file absent/b.png"),
+        (["grid", "a.png", "--num_inference_steps", "0"], "--num_inference_steps.*at least 1"),
+        (["grid", "a.png", "--num_inference_steps", "2.5"], "'2.5' is no whole number"),
         (["grid", "a.png", "--seed", "-1"], "--seed.*between 0 and"),
+        (["traverse", "a.png", "--content", "-1"], "--content: must be at least 0"),
+        (["traverse", "a.png", "--content", "0", "--values", "1,x"], "'1,x' is no list of numbers"),
+        (["traverse", "a.png", "--content", "0", "--values", "0,nan"], "is no list of numbers"),
         (["reconstruct", "absent.safetensors"], "there is no file absent.safetensors"),
         (["reconstruct", "micro.safetensors"], "holds no codes"),
         (["reconstruct", "micro.safetensors", "a.png"], "one file of codes"),
         (["reconstruct", "other.safetensors"], "codes of another model"),
         (["traverse", "a.png", "--content", "0", "--component", "2"], "no component 2"),
         (["traverse", "a.png"], "--content --mask is required"),
-        ([], "required: COMMAND"),
+        (["swop"], "invalid choice: 'swop'"),
+        (["--frob"], "unknown argument --frob"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_no_file(here, model, capsys, arguments, message):
+    arguments = [argument.format(here=here.name) for argument in arguments]
     (here / "text.png").write_text("text")
+    (here / "text.HEIC").write_text("text")
     (here / "half.png").write_bytes((here / "a.png").read_bytes()[:600])
     (here / "micro.safetensors").write_bytes((model / BASIS_FILE).read_bytes())
-    save_codes(FDAECodes(torch.ones(1, 2, 6), torch.ones(1, 2, 6)), here / "other.safetensors", ["x"], "other")
+    FDAECodes(torch.ones(1, 2, 6), torch.ones(1, 2, 6)).save(here / "other.safetensors")
     before = set(here.iterdir())
     with pytest.raises(SystemExit) as stop:
         main(arguments)
@@ -180,6 +189,49 @@ def test_mistakes_are_one_line_and_leave_no_file(here, model, capsys, arguments,
     assert error.count("\n") == 1
     assert re.search(message, error)
     assert set(here.iterdir()) == before
+
+
+@pytest.mark.parametrize("flag", ["--num_inference_steps", "--num-inference-steps"])
+def test_flags_may_stand_before_the_images_and_be_spelled_with_hyphens(here, flag):
+    run(["swap", flag, "2", "--content", "0,1", "a.png", "b.png", "--keep-noise", "--output=first.png"])
+    run(["swap", "a.png", "b.png", "--content", "1", "--content=0", "--keep_noise", flag, "2"])
+    assert figure("first.png") == figure("swap.png")
+
+
+def test_values_may_begin_with_a_minus(here):
+    run(["traverse", "--values", "-3,-1.5e0,0", "a.png", "--content", "1", "--num_inference_steps", "1"])
+    assert figure("traverse.png").width == LABEL_WIDTH + 3 * PITCH + GAP
+
+
+def test_a_variant_of_the_weights_is_used(tmp_path, here):
+    for seed, variant in ((0, None), (1, "ema")):
+        micro_pipeline(seed).save_pretrained(tmp_path / "both", variant=variant)
+    run(["encode", "a.png", "--model", "both", "--variant", "ema"])
+    codes = FDAECodes.load("codes.safetensors")
+    torch.testing.assert_close(codes.content, micro_pipeline(1).encode([read_image("a.png", 16)]).content)
+
+
+def test_version_and_no_arguments_at_all(capsys):
+    run([])
+    shown = capsys.readouterr().out
+    assert all(f"    {command.name}" in shown for command in COMMANDS)
+    with pytest.raises(SystemExit) as stop:
+        run(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"fdae {__version__}\n"
+
+
+def test_every_command_names_what_exists():
+    for command in COMMANDS:
+        assert callable(load(command.function))
+        assert command.config is None or is_dataclass(load(command.config))
+
+
+def test_commands_and_scripts_name_a_model_by_the_same_flags():
+    parser = argparse.ArgumentParser()
+    model_flags(parser)
+    flags = set(vars(parser.parse_args([])))
+    assert flags == {field.name for field in fields(ModelConfig)}
 
 
 def test_a_model_must_be_named(here, monkeypatch):
@@ -194,7 +246,7 @@ def test_a_single_concept_has_no_grid(here, tmp_path):
         run(["grid", "a.png", "--model", "single"])
 
 
-@pytest.mark.parametrize("command", ["encode", "masks", "reconstruct", "swap", "grid", "traverse", "evaluate"])
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
 def test_help_of_every_command_has_examples(capsys, command):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

@@ -1,33 +1,39 @@
+"""Parity with the released implementation: its outputs, stored, for weights made again from their seeds."""
+
 import pytest
 import torch
-from helpers.paths import SHARED
+from helpers.paths import FIXTURES, SHARED
+from helpers.released_weights import released_weights
 from safetensors.torch import load_file, save_file
 
 from fdae_diffusers import FDAEObjective
 from fdae_diffusers.conversion.checkpoint import ConversionError, convert_official_checkpoint
 from fdae_diffusers.losses import reconstruction_loss
 
-WEIGHTS = SHARED / "parity" / "official_tiny_weights.safetensors"
 ARGS = {"num_head_channels": 32}
-
-pytestmark = pytest.mark.skipif(not WEIGHTS.exists(), reason="needs reference weights of the released implementation")
+STORED_WEIGHTS = SHARED / "parity" / "official_tiny_weights.safetensors"
 
 
 @pytest.fixture(scope="module")
 def reference():
-    return load_file(WEIGHTS.with_name("official_tiny_io.safetensors"))
+    return load_file(FIXTURES / "parity" / "outputs.safetensors")
 
 
 @pytest.fixture(scope="module")
-def converted():
-    pipeline = convert_official_checkpoint(WEIGHTS, ARGS)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+def all_weights():
+    return released_weights()
 
 
 @pytest.fixture
-def state():
-    return load_file(WEIGHTS)
+def state(all_weights):
+    return dict(all_weights)
+
+
+@pytest.fixture(scope="module")
+def converted(all_weights):
+    pipeline = convert_official_checkpoint(dict(all_weights), ARGS)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def assert_agrees(actual, expected):
@@ -39,8 +45,9 @@ def assert_agrees(actual, expected):
 def test_codes_masks_and_condition_map_agree(converted, reference):
     output = converted.encoder(reference["images"])
     assert_agrees(converted.encoder.image_encoder(reference["images"]), reference["pooled_features"])
-    for name in ("content_codes", "mask_codes", "masks", "condition_map"):
+    for name in ("content_codes", "mask_codes", "masks"):
         assert_agrees(output[name], reference[name])
+    assert_agrees(output.condition_map[:, :, ::8, ::8], reference["condition_map"])  # every eighth pixel is stored
 
 
 @torch.no_grad()
@@ -48,7 +55,8 @@ def test_denoised_image_and_losses_agree(converted, reference):
     objective = FDAEObjective(converted.unet, converted.encoder, converted.scheduler)
     pixel_values, noise = reference["images"], reference["noise"]
     sigma = reference["sigmas"].view(-1, 1, 1, 1)
-    denoised = objective.denoise(pixel_values + sigma * noise, sigma, reference["condition_map"])
+    condition_map = converted.encoder(pixel_values).condition_map
+    denoised = objective.denoise(pixel_values + sigma * noise, sigma, condition_map=condition_map)
     assert_agrees(denoised, reference["denoised"])
     assert_agrees(reconstruction_loss(denoised, pixel_values, sigma), reference["loss/mse"])
 
@@ -99,9 +107,11 @@ def test_arguments_that_contradict_the_weights_are_refused(state, args, message)
         convert_official_checkpoint(state, {**ARGS, **args})
 
 
-def test_pt_file_is_read_like_a_state_dict(state, tmp_path, reference):
-    torch.save(state, tmp_path / "model100000.pt")
-    pipeline = convert_official_checkpoint(tmp_path / "model100000.pt", ARGS)
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_file_is_read_like_a_state_dict(state, tmp_path, reference, suffix):
+    path = tmp_path / f"model100000{suffix}"
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    pipeline = convert_official_checkpoint(path, ARGS)
     assert_agrees(pipeline.encode(reference["images"]).content, reference["content_codes"])
 
 
@@ -123,3 +133,12 @@ def test_truncated_file_is_refused(state, tmp_path, suffix):
     path.write_bytes(path.read_bytes()[:100_000])
     with pytest.raises(ConversionError, match="truncated"):
         convert_official_checkpoint(path, ARGS)
+
+
+@pytest.mark.skipif(not STORED_WEIGHTS.exists(), reason="needs the stored weights, 38 MB")
+def test_weights_from_seeds_are_the_stored_ones(state):
+    stored = load_file(STORED_WEIGHTS)
+    assert state.keys() == stored.keys()
+    for name, expected in stored.items():
+        assert state[name].dtype == expected.dtype
+        torch.testing.assert_close(state[name], expected, rtol=2**-10, atol=2**-20)  # the last bit in half precision

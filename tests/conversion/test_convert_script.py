@@ -63,7 +63,7 @@ def released(state, tmp_path_factory):
 
 def run(monkeypatch, checkpoint, output, args=None):
     """Run the script with these flags."""
-    flags = ["--checkpoint", str(checkpoint), "--output", str(output)]
+    flags = ["--checkpoint", str(checkpoint), "--output_dir", str(output)]
     flags += ["--args", str(args)] if args else []
     monkeypatch.setattr(sys, "argv", ["convert_official.py", *flags])
     run_script(convert_official.main)

@@ -1,20 +1,20 @@
-"""The script that predicts attributes, on images whose brightness is one of them."""
+"""Prediction of attributes, on images whose brightness is one of them."""
 
 import json
-import sys
 
 import datasets
 import numpy as np
 import PIL.Image
 import pytest
-from helpers.paths import TRAINING
 
 from fdae_diffusers.data import load_image_dataset
 from fdae_diffusers.errors import FDAEError
-
-sys.path.insert(0, str(TRAINING))
-
-from predict_attributes import AttributeConfig, label_columns, load_splits, predict
+from fdae_diffusers.evaluation.attributes import (
+    AttributeConfig,
+    label_columns,
+    load_splits,
+    predict_attributes,
+)
 
 
 def write_split(folder, split, bright):
@@ -49,19 +49,22 @@ def config_for(pipeline, tmp_path):
 
 
 def test_visible_attributes_are_predicted_from_a_share_of_the_images(config_for, tmp_path, capsys):
-    result = predict(config_for())
+    result = predict_attributes(config_for())
     assert result["counts"] == {"train": 60, "test": 20}
     rows = result["attributes"]
     assert list(rows) == ["Bright", "coin", "identity"]
     assert rows["Bright"]["accuracy"] > 0.9
     assert rows["coin"]["accuracy"] < 0.9
     assert (rows["identity"]["values"], rows["identity"]["chance"]) == (3, pytest.approx(1 / 3))
-    assert json.loads((tmp_path / "model" / "attributes.json").read_text()) == result
+    text = (tmp_path / "model" / "attributes.json").read_text()
+    assert json.loads(text) == result
+    assert (result["model"], result["dataset_name"]) == ("model", "data")
+    assert str(tmp_path) not in text
     assert f"| Bright | 2 | {rows['Bright']['accuracy']:.3f} |" in capsys.readouterr().out
 
 
 def test_another_split_is_held_out(config_for):
-    result = predict(config_for(test_split="test", attributes=["Bright"]))
+    result = predict_attributes(config_for(test_split="test", attributes=["Bright"]))
     assert result["counts"] == {"train": 80, "test": 20}
     assert result["attributes"]["Bright"]["accuracy"] > 0.9
     assert result["attributes"]["Bright"]["majority_rate"] in (0, 1)  # the test images are all bright
@@ -77,7 +80,7 @@ def test_another_split_is_held_out(config_for):
 )
 def test_unusable_columns_are_refused_by_name(config_for, attributes, message):
     with pytest.raises(FDAEError, match=message):
-        predict(config_for(attributes=attributes))
+        predict_attributes(config_for(attributes=attributes))
 
 
 def test_default_attributes_are_classes_and_booleans(config_for):

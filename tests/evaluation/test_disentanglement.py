@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from helpers.models import micro_pipeline
 
@@ -15,6 +16,7 @@ def score(benchmark, tmp_path):
     def score(pipeline=None, **settings):
         (pipeline or micro_pipeline()).save_pretrained(tmp_path)
         defaults = {"protocol": "fast", "metrics": ["mig"], "num_train": 64, "num_test": 32, "n_jobs": 1}
+        defaults |= {"num_train_votes": 40, "num_eval_votes": 20, "overwrite": True}
         names = {"model": str(tmp_path), "dataset": "shapes3d", "dataset_path": benchmark}
         return evaluate(EvaluationConfig(**{**names, **defaults, **settings}))
 
@@ -54,3 +56,51 @@ def test_what_metrics_refuse_is_told_in_one_line(score):
 def test_unknown_benchmark_is_told_the_names_there_are(score):
     with pytest.raises(FDAEError, match=r"shapes3d-rendered, .*cars3d"):
         score(dataset="shapes")
+
+
+def test_scores_are_replaced_only_when_asked_and_before_any_work(score, tmp_path, monkeypatch):
+    score(seed=1)
+    monkeypatch.setattr(evaluation, "load_benchmark", None)
+    with pytest.raises(FDAEError, match=r"metrics\.json exists"):
+        score(overwrite=False)
+    assert json.loads((tmp_path / "metrics.json").read_text())["seed"] == 1
+
+
+def test_results_name_folders_without_their_paths_and_the_variant(score, tmp_path):
+    other = micro_pipeline(seed=1)
+    for name in ("unet", "encoder"):
+        getattr(other, name).save_pretrained(tmp_path / name, variant="ema")
+    results = [score(), score(variant="ema")]
+    assert [result["variant"] for result in results] == [None, "ema"]
+    assert results[0]["mig"]["mig"] != results[1]["mig"]["mig"]
+    text = (tmp_path / "metrics.json").read_text()
+    assert json.loads(text)["model"] == tmp_path.name
+    assert str(tmp_path.parent) not in text
+
+
+def test_only_images_that_are_drawn_are_encoded_with_the_same_scores(score, monkeypatch):
+    full = score(metrics=["mig", "factor_vae"], num_train=20)["mig"]
+    encode, encoded = evaluation.encode_dataset, []
+
+    def counting(encoder, images, *args):
+        encoded.append(len(images))
+        return encode(encoder, images, *args)
+
+    monkeypatch.setattr(evaluation, "encode_dataset", counting)
+    part = score(metrics=["mig"], num_train=20)["mig"]
+    assert encoded[0] <= 20
+    np.testing.assert_equal(part, full)
+
+
+@pytest.mark.parametrize("protocol", ["fast", "scalar"])
+def test_content_and_mask_codes_may_differ_in_size(score, tmp_path, protocol):
+    result = score(
+        micro_pipeline(content_dim=6, mask_dim=4), metrics=["dci", "mig", "factor_vae"], protocol=protocol, num_test=64
+    )
+    assert (tmp_path / "importance.png").exists()
+    if protocol == "fast":
+        assert result["components"] == [6, 6, 6, 4, 4, 4]
+    importance = np.arange(30.0).reshape(30, 1)
+    even = evaluation.even_rows(importance, result["components"], [6, 6, 6, 4, 4, 4])
+    assert even.shape == (36, 1)
+    np.testing.assert_array_equal(even[18:24, 0], [18, 19, 20, 21, 0, 0])

@@ -1,10 +1,11 @@
-"""A Hugging Face Hub of a few model repositories on 127.0.0.1, to test downloads without a network.
+"""A Hugging Face Hub of a few model repositories on 127.0.0.1, to test downloads and uploads without a network.
 
 It serves what `huggingface_hub` and `diffusers` ask for when they load a model: model info, the listing of files and
-the files themselves, for branches and commits, with the Hub's own headers and errors. Large-file storage, tokens and
-uploads are left out.
+the files themselves, for branches and commits, with the Hub's own headers and errors; and it takes what they send when
+they create a repository and commit a folder to it. Large-file storage and tokens are left out.
 """
 
+import base64
 import hashlib
 import json
 import re
@@ -20,6 +21,7 @@ from huggingface_hub import constants, hf_api
 Files = dict[str, bytes]
 
 _API = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)(/(?P<kind>revision|tree)/(?P<revision>[^/]+))?$")
+_WRITE = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/(?P<kind>preupload|commit)/(?P<branch>[^/]+)$")
 _RESOLVE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)$")
 
 
@@ -59,7 +61,14 @@ class FakeHub:
     def push(self, repo: str, folder: Path, branch: str = "main") -> str:
         """Commit the files of a folder to a branch; return the commit's hash."""
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+        return self.commit(repo, {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}, branch)
+
+    def files(self, repo: str, branch: str = "main") -> Files:
+        """The files of a branch."""
+        return self.commits[repo][self.branches[repo][branch]]
+
+    def commit(self, repo: str, files: Files, branch: str = "main") -> str:
+        """Make these files the newest commit of a branch; return its hash."""
         commit = hashlib.sha1(repr(sorted((name, _etag(data)) for name, data in files.items())).encode()).hexdigest()
         self.commits.setdefault(repo, {})[commit] = files
         self.branches.setdefault(repo, {})[branch] = commit
@@ -105,6 +114,35 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        """Create a repository, say that no file is large, or take a commit."""
+        self.hub.requests.append(f"{self.command} {self.path}")
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        if self.path == "/api/validate-yaml":
+            return self._send_json({"errors": [], "warnings": []})
+        if self.path == "/api/repos/create":
+            request = json.loads(body)
+            repo = f"{request.get('organization') or 'me'}/{request['name']}"
+            if repo not in self.hub.commits:
+                self.hub.commit(repo, {})
+            return self._send_json({"url": f"{self.hub.endpoint}/{repo}"})
+        match = _WRITE.match(unquote(urlsplit(self.path).path))
+        if match is None or match["repo"] not in self.hub.commits:
+            return self._send_error("RepoNotFound")
+        if match["kind"] == "preupload":
+            names = [file["path"] for file in json.loads(body)["files"]]
+            regular = [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]
+            return self._send_json({"files": regular})
+        files = dict(self.hub.files(match["repo"], match["branch"]))
+        for line in map(json.loads, body.splitlines()):
+            if line["key"] == "file":
+                files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            elif line["key"] == "deletedFile":
+                del files[line["value"]["path"]]
+        commit = self.hub.commit(match["repo"], files, match["branch"])
+        url = f"{self.hub.endpoint}/{match['repo']}/commit/{commit}"
+        return self._send_json({"commitUrl": url, "commitOid": commit, "success": True})
+
     def _answer(self) -> None:
         self.hub.requests.append(f"{self.command} {self.path}")
         path = unquote(urlsplit(self.path).path)
@@ -148,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": str(len(data))}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(data[:sent])
 
 

@@ -1,16 +1,20 @@
+"""The model card: what it tells of a run, of scores and of pictures."""
+
 import json
+import os
+import re
+import subprocess
+import sys
 
 import pytest
+from helpers.paths import ROOT
 from helpers.training import config_for
-from huggingface_hub import HfApi, ModelCard, RepoUrl
-from huggingface_hub.errors import HTTPError
+from huggingface_hub import ModelCard
 
-from fdae_diffusers import FDAEPipeline
-from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.hub.card import write_model_card
-from fdae_diffusers.hub.publish import publish
+from fdae_diffusers.hub.files import ATTRIBUTES_FILE, METRICS_FILE, SWAPS_FILE, TRAINING_FILE
+from fdae_diffusers.metrics.suite import METRICS, Metric
 from fdae_diffusers.training import train
-from training.push_to_hub import UploadConfig, push
 
 SCORES = {
     "dataset": "shapes3d-rendered",
@@ -20,12 +24,50 @@ SCORES = {
     "dci": {"disentanglement": 0.8765, "completeness": 0.5, "informativeness_test": 0.9},
     "mig": {"mig": 0.4321},
 }
+SWAPS = {
+    "num_pairs": 20,
+    "num_inference_steps": 4,
+    "edits": {"floor content": {"changed": ["floor_hue"], "all_as_expected": 0.8125, "psnr": 31.25}},
+}
+ATTRIBUTES = {
+    "dataset_name": "/home/someone/faces",
+    "attributes": {"smiling": {"accuracy": 0.9125, "majority_rate": 0.5, "chance": 0.5, "values": 2}},
+    "mean_accuracy": 0.9125,
+}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def micro_run(tmp_path_factory):
     output_dir = tmp_path_factory.mktemp("run") / "fdae-micro"
-    return train(config_for(output_dir, checkpointing_steps=3, validation_steps=3, report_to="tensorboard"))
+    return train(config_for(output_dir, max_train_steps=1))
+
+
+@pytest.fixture
+def run(micro_run):
+    """A run; what a test changes in its folder is undone."""
+    before = {path: path.read_bytes() for path in micro_run.iterdir() if path.is_file()}
+    yield micro_run
+    for path in micro_run.iterdir():
+        if path.is_file() and path not in before:
+            path.unlink()
+    for path, content in before.items():
+        path.write_bytes(content)
+
+
+def change_record(run, **config):
+    """Change the recorded settings of a run; other fields by their name with a leading underscore."""
+    record = json.loads((run / TRAINING_FILE).read_text())
+    for name, value in config.items():
+        owner, key = (record, name[1:]) if name.startswith("_") else (record["config"], name)
+        if value is KeyError:
+            owner.pop(key, None)
+        else:
+            owner[key] = value
+    (run / TRAINING_FILE).write_text(json.dumps(record))
+
+
+def card_of(run):
+    return ModelCard.load(write_model_card(run))
 
 
 def test_card_tells_settings_and_that_nothing_was_measured_yet(run):
@@ -33,124 +75,117 @@ def test_card_tells_settings_and_that_nothing_was_measured_yet(run):
     assert card.data.library_name == "diffusers"
     assert card.data.license == "apache-2.0"
     assert card.data.datasets is None
-    assert "6 of 8 images, seed 0" in card.content
+    assert "1 of 8 images, seed 0" in card.content
     assert "Not measured yet" in card.content
     assert "# fdae-micro\n" in card.content
     assert "{{" not in card.content
 
 
 def test_scores_stand_in_the_card_and_in_its_metadata(run):
-    (run / "metrics.json").write_text(json.dumps(SCORES))
-    record = (run / "training.json").read_text()
-    (run / "training.json").write_text(json.dumps({**json.loads(record), "model_id": "org/fdae-micro"}))
-    card = ModelCard.load(write_model_card(run))
-    (run / "training.json").write_text(record)
-    (run / "metrics.json").unlink()
-    assert "| DCI disentanglement | 0.876 |" in card.content
+    (run / METRICS_FILE).write_text(json.dumps(SCORES))
+    change_record(run, _model_id="org/fdae-micro")
+    card = card_of(run)
+    assert f"| {METRICS['dci'].title} | 0.876 |" in card.content
     assert "| MIG | 0.432 |" in card.content
     assert "# fdae-micro\n" in card.content
     assert 'from_pretrained("org/fdae-micro")' in card.content
     results = {result.metric_type: result for result in card.data.eval_results}
+    assert len(results) == 2
     assert results["mig"].metric_value == 0.4321
-    assert results["dci-disentanglement"].dataset_name == "shapes3d-rendered"
+    assert results["mig"].dataset_name == "shapes3d-rendered"
     assert "protocol fdae" in results["mig"].metric_name
+
+
+def test_metric_added_from_outside_is_shown(run, monkeypatch):
+    metric = Metric(dict, needs=("train",), headline="mean", title="Sharpness")
+    monkeypatch.setitem(METRICS, "sharpness", metric)
+    (run / METRICS_FILE).write_text(json.dumps({**SCORES, "sharpness": {"mean": 0.125, "std": 3.0}}))
+    card = card_of(run)
+    assert "| Sharpness | 0.125 |" in card.content
+    assert {result.metric_type for result in card.data.eval_results} >= {"sharpness", "mig"}
 
 
 @pytest.mark.parametrize(("data_on_hub", "listed"), [(True, ["org/shapes"]), (False, None)])
 def test_data_on_the_hub_are_listed_and_local_ones_are_not(run, data_on_hub, listed):
-    record = (run / "training.json").read_text()
-    changed = json.loads(record)
-    assert changed["data_on_hub"] is False
-    changed["config"]["dataset_name"], changed["data_on_hub"] = "org/shapes", data_on_hub
-    (run / "training.json").write_text(json.dumps(changed))
-    assert ModelCard.load(write_model_card(run)).data.datasets == listed
-    (run / "training.json").write_text(record)
+    assert json.loads((run / TRAINING_FILE).read_text())["data_on_hub"] is False
+    change_record(run, dataset_name="org/shapes", _data_on_hub=data_on_hub)
+    assert card_of(run).data.datasets == listed
+
+
+@pytest.mark.parametrize(
+    "dataset", [{"dataset_name": "/home/someone/shapes"}, {"train_data_dir": "/mnt/private/shapes"}]
+)
+def test_no_absolute_path_stands_in_the_card(run, dataset):
+    change_record(run, **{"dataset_name": None, "train_data_dir": None, **dataset})
+    (run / ATTRIBUTES_FILE).write_text(json.dumps(ATTRIBUTES))
+    content = card_of(run).content
+    assert "| data | shapes |" in content
+    assert not re.search(r"/home/|/mnt/|/tmp/", content)
+    assert str(run.parent) not in content
 
 
 def test_card_says_which_variant_was_scored(run):
-    for variant, says in ((None, "On shapes3d-rendered, protocol `fdae`"), ("ema", "variant `ema`, protocol `fdae`")):
-        (run / "metrics.json").write_text(json.dumps({**SCORES, "variant": variant}))
+    for variant, says in ((None, "Shapes3D), protocol `fdae`"), ("ema", "variant `ema`, protocol `fdae`")):
+        (run / METRICS_FILE).write_text(json.dumps({**SCORES, "variant": variant}))
         assert says in write_model_card(run).read_text()
-    (run / "metrics.json").unlink()
 
 
-def test_published_files_are_the_model_and_nothing_else(run, tmp_path):
-    target = tmp_path / "upload"
-    (run / "attention.png").write_bytes(b"")
-    push(UploadConfig(model=str(run), repo_id="org/fdae-micro", dry_run_dir=str(target)))
-    assert 'from_pretrained("org/fdae-micro")' in (target / "README.md").read_text()
-    assert isinstance(FDAEPipeline.from_pretrained(target), FDAEPipeline)
-    assert sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()) == [
-        "README.md",
-        "encoder/config.json",
-        "encoder/diffusion_pytorch_model.safetensors",
-        "masks.png",
-        "model_index.json",
-        "reconstructions.png",
-        "scheduler/scheduler_config.json",
-        "swap_grid.png",
-        "training.json",
-        "unet/config.json",
-        "unet/diffusion_pytorch_model.safetensors",
-    ]
-    with pytest.raises(FDAEError, match="exists"):
-        push(UploadConfig(model=str(run), repo_id="org/fdae-micro", dry_run_dir=str(target)))
-    with pytest.raises(FDAEError, match="no output folder"):
-        push(UploadConfig(model=str(tmp_path), repo_id="org/fdae-micro"))
+def test_swaps_and_attributes_are_shown_where_they_were_measured(run):
+    assert "### Swaps" not in card_of(run).content
+    assert "### Attributes" not in card_of(run).content
+    (run / SWAPS_FILE).write_text(json.dumps(SWAPS))
+    (run / ATTRIBUTES_FILE).write_text(json.dumps(ATTRIBUTES))
+    content = card_of(run).content
+    assert "| floor content | floor_hue | 0.812 | 31.2 |" in content
+    assert "| smiling | 0.912 | 0.500 |" in content
 
 
-def test_push_creates_the_repository_and_uploads_one_commit(run, monkeypatch):
-    calls = []
-
-    def create_repo(self, repo_id, **options):
-        calls.append(("create", repo_id, options["private"]))
-        return RepoUrl(f"https://huggingface.co/me/{repo_id}")
-
-    def upload_folder(self, **options):
-        calls.append(("upload", options["repo_id"], "checkpoint-3" in options["allow_patterns"]))
-        assert options["delete_patterns"] == options["allow_patterns"]  # nothing stays of the model before
-
-    monkeypatch.setattr(HfApi, "create_repo", create_repo)
-    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
-    assert push(UploadConfig(model=str(run), repo_id="fdae-micro", private=True)) == "me/fdae-micro"
-    assert calls == [("create", "fdae-micro", True), ("upload", "me/fdae-micro", False)]
-    assert 'from_pretrained("me/fdae-micro")' in (run / "README.md").read_text()
+def test_weights_of_the_loss_terms_are_those_of_the_record(run):
+    change_record(run, loss_weights={"reconstruction": 1.0, "mask_entropy": 1e-3, "mine": 0.5})
+    assert "| loss weights | mask entropy 0.001, mine 0.5 (" in card_of(run).content
+    # as they were recorded before there were others
+    change_record(run, loss_weights=KeyError, content_decorrelation_weight=2.5e-5, mask_entropy_weight=1e-4)
+    assert "| loss weights | content decorrelation 2.5e-05, mask entropy 0.0001 (" in card_of(run).content
 
 
-@pytest.mark.parametrize("error", [OSError("no token"), HTTPError("no connection")])
-def test_pushing_without_a_login_or_the_hub_is_refused_before_training(tmp_path, monkeypatch, error):
-    def create_repo(self, repo_id, **options):
-        raise error
-
-    monkeypatch.setattr(HfApi, "create_repo", create_repo)
-    with pytest.raises(FDAEError, match=rf"{error}.*hf auth login"):
-        train(config_for(tmp_path / "run", push_to_hub=True))
-    assert not list((tmp_path / "run").iterdir())
+def test_card_says_what_a_benchmark_is(run):
+    (run / METRICS_FILE).write_text(json.dumps(SCORES))
+    content = card_of(run).content
+    assert "are not the real Shapes3D" in content
+    assert "On shapes3d-rendered (rendered again, not the real Shapes3D)" in content
+    change_record(run, dataset_name="org/photographs")
+    assert "are not the real Shapes3D" not in card_of(run).content
 
 
-def test_pushing_to_what_is_no_name_is_refused_before_training(tmp_path):
-    with pytest.raises(FDAEError, match=r"cannot push to the Hub: .*my model"):
-        train(config_for(tmp_path / "run", push_to_hub=True, hub_model_id="my model"))
+@pytest.mark.parametrize("grain", [{}, {"grain": 0.0125}])
+def test_psnr_is_shown_by_the_number_of_steps(run, grain):
+    change_record(run, _sampling=KeyError)
+    assert "PSNR" not in card_of(run).content
+    change_record(run, _sampling=[{"num_inference_steps": steps, "psnr": 30.04 + steps, **grain} for steps in (1, 2)])
+    content = card_of(run).content
+    assert ("| 2 | 32.0 | 0.0125 |" if grain else "| 2 | 32.0 |\n") in content
 
 
-def test_model_is_complete_when_the_hub_cannot_be_reached_at_the_end(run, monkeypatch):
-    def upload_folder(self, **options):
-        raise HTTPError("no connection")
+def test_record_of_an_older_version_has_a_card(run):
+    old = json.loads((ROOT / "model_cards" / "fdae-shapes3d-rendered-32" / TRAINING_FILE).read_text())
+    for name in ("model_id", "data_on_hub", "sampling"):
+        old.pop(name, None)
+    for name in ("use_ema", "output_dir", "license", "mask_init"):
+        del old["config"][name]
+    (run / TRAINING_FILE).write_text(json.dumps(old))
+    assert "22,000 of 16 images" in card_of(run).content
 
-    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
-    with pytest.raises(FDAEError, match=r"no connection\. The model is complete in .*fdae-micro"):
-        publish(run, "org/fdae-micro")
 
-
-def test_dry_run_of_a_push_needs_no_login(tmp_path):
-    output_dir = train(
-        config_for(
-            tmp_path / "run",
-            max_train_steps=1,
-            push_to_hub=True,
-            hub_model_id="org/name",
-            hub_dry_run_dir=str(tmp_path / "up"),
-        )
-    )
-    assert (tmp_path / "up" / "model_index.json").exists()
-    assert 'from_pretrained("org/name")' in (output_dir / "README.md").read_text()
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.parametrize("rendered", [True, False])
+def test_snippet_of_the_card_runs_as_it_stands(run, tmp_path, rendered):
+    if not rendered:
+        change_record(run, dataset_name="org/photographs")
+    (tmp_path / run.name).symlink_to(run)
+    for number, name in enumerate(("a.png", "b.png")):
+        (tmp_path / name).write_bytes((ROOT / "docs" / "images" / ("masks.png", "concepts.png")[number]).read_bytes())
+    snippet = re.search(r"```python\n(.*?)```", card_of(run).content, re.DOTALL)[1]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, env=environment, check=True, timeout=300)
+    assert (tmp_path / "swapped.png").exists()

@@ -1,14 +1,21 @@
 """`evaluate_codes`: one representation, all metrics, and how they came about."""
 
+import io
+import sys
+
 import numpy as np
 import pytest
+import torch
 
+from fdae_diffusers.codes import FDAECodes
 from fdae_diffusers.metrics import evaluate_codes
+from fdae_diffusers.metrics.factor_grid import FactorGrid
+from fdae_diffusers.metrics.suite import METRICS, Metric, drawn_rows
 
 SIZES = (4, 3, 5)
 GRID = np.stack(np.unravel_index(np.arange(60), SIZES), axis=1)
 SMALL = {"num_train": 200, "num_test": 100, "num_train_votes": 100, "num_eval_votes": 50, "progress": False}
-ALL = ("dci", "factor_vae", "mig", "self_mig", "beta_vae", "sap", "modularity_explicitness", "irs")
+ALL = tuple(METRICS)
 
 
 def vector_codes(num_codes=3):
@@ -18,7 +25,8 @@ def vector_codes(num_codes=3):
 
 def test_every_metric_is_computed_and_says_how():
     result = evaluate_codes(vector_codes(), GRID, metrics=ALL, protocol="fast", seed=3, **SMALL)
-    assert set(ALL) < set(result)
+    for name, metric in METRICS.items():
+        assert 0 <= result[name][metric.headline] <= 1, name
     assert result["protocol"] == "fast"
     assert "not comparable" in result["representation"]
     assert result["seed"] == 3
@@ -76,12 +84,48 @@ def test_no_full_grid_is_an_error(codes, factors, message):
 def test_unknown_names_are_errors():
     with pytest.raises(ValueError, match="unknown metrics"):
         evaluate_codes(vector_codes(), GRID, metrics=["dcl"], **SMALL)
+    with pytest.raises(ValueError, match="oracle"):
+        Metric(print, ("train", "oracle"), "x", "X")
     with pytest.raises(ValueError, match="protocol must be one of"):
         evaluate_codes(vector_codes(), GRID, protocol="paper", **SMALL)
 
 
-def test_progress_bars_can_be_switched_off(capfd):
-    evaluate_codes(vector_codes(), GRID, metrics=["mig"], **SMALL)
-    assert capfd.readouterr().err == ""
-    evaluate_codes(vector_codes(), GRID, metrics=["mig"], **SMALL | {"progress": True})
-    assert "Metrics" in capfd.readouterr().err
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "progress", "shown"), [(Terminal, True, True), (Terminal, False, False), (io.StringIO, True, False)]
+)
+def test_progress_bars_are_for_terminals_and_can_be_switched_off(monkeypatch, stream, progress, shown):
+    monkeypatch.setattr(sys, "stderr", stream())
+    evaluate_codes(vector_codes(), GRID, metrics=["mig"], **SMALL | {"progress": progress})
+    assert ("Metrics" in sys.stderr.getvalue()) == shown
+
+
+@pytest.mark.parametrize("metrics", [["dci"], ["mig", "self_mig"]])
+def test_only_the_drawn_rows_matter(metrics):
+    counts = SMALL | {"num_train": 40, "num_test": 5}
+    rows = drawn_rows(FactorGrid(GRID, 60), metrics, 2, 40, 5)
+    assert len(rows) < 40
+    blank = np.zeros_like(vector_codes())
+    blank[rows] = vector_codes()[rows]
+    full, part = (evaluate_codes(codes, GRID, metrics=metrics, seed=2, **counts) for codes in (vector_codes(), blank))
+    for name in metrics:
+        np.testing.assert_equal(part[name], full[name])
+    assert drawn_rows(FactorGrid(GRID, 60), [*metrics, "factor_vae"], 2, 40, 5) is None
+
+
+def test_sizes_of_content_and_mask_codes_may_differ():
+    codes = vector_codes(4)
+    array = evaluate_codes(codes, GRID, metrics=ALL, protocol="fast", **SMALL)
+    equal = FDAECodes(torch.from_numpy(codes[:, :2]), torch.from_numpy(codes[:, 2:]))
+    np.testing.assert_equal(evaluate_codes(equal, GRID, metrics=ALL, protocol="fast", **SMALL), array)
+    longer = FDAECodes(torch.from_numpy(np.pad(codes[:, :2], ((0, 0), (0, 0), (0, 3)))), equal.mask)
+    padded = evaluate_codes(longer, GRID, metrics=ALL, protocol="fast", **SMALL)
+    # PCA leaves out what does not vary, but for rounding
+    assert padded["mig"]["mig"] == pytest.approx(array["mig"]["mig"])
+    assert padded["components"] == [9, 9, 8, 8]
+    assert array["components"] == [8, 8, 8, 8]
+    assert "9 of 11 or 8 of 8 dimensions" in padded["representation"]

@@ -147,7 +147,7 @@ def test_components_of_diffusers_need_no_code(tmp_path):
 
 
 def test_script_exports_a_model_of_the_hub(model, exported, tmp_path, monkeypatch, capsys):
-    flags = ["--model", "org/fdae-micro", "--output", str(tmp_path / "output")]
+    flags = ["--model", "org/fdae-micro", "--output_dir", str(tmp_path / "output")]
     with FakeHub() as hub:
         hub.connect(monkeypatch, cache=tmp_path / "cache")
         monkeypatch.setattr("sys.argv", ["export.py", *flags])

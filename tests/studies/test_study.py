@@ -1,27 +1,22 @@
-"""Studies and the two scripts that run them, on a benchmark of 64 images."""
+"""Studies, on a benchmark of 64 images."""
 
 import json
 import signal
-import sys
 
 import numpy as np
 import PIL.Image
 import pytest
 from helpers.models import MICRO_ENCODER, MICRO_UNET
-from helpers.paths import TRAINING
 
 from fdae_diffusers import FDAEPipeline
 from fdae_diffusers.errors import FDAEError, RunInterrupted
-from fdae_diffusers.studies import study
-from fdae_diffusers.studies.table import DCI, MIG, mean_and_std, summarize
+from fdae_diffusers.losses import LOSS_TERMS, LossTerm
+from fdae_diffusers.metrics.suite import METRICS, Metric
+from fdae_diffusers.studies import ablation, concepts, study
+from fdae_diffusers.studies.table import mean_and_std, summarize
 from fdae_diffusers.training import trainer
 from fdae_diffusers.training.checkpoints import save_checkpoint
 from fdae_diffusers.training.faults import GO_ON
-
-sys.path.insert(0, str(TRAINING))
-
-import ablation
-import select_concepts
 
 
 def settings_for(benchmark, output_dir, **settings):
@@ -53,37 +48,72 @@ def settings_for(benchmark, output_dir, **settings):
 @pytest.fixture
 def ablate(benchmark, tmp_path):
     def ablate(**settings):
-        ablation.ablate(ablation.AblationConfig(**settings_for(benchmark, tmp_path / "study", **settings)))
+        table = ablation.ablate(ablation.AblationConfig(**settings_for(benchmark, tmp_path / "study", **settings)))
+        assert table == (tmp_path / "study" / "ablation.md").read_text()
         return json.loads((tmp_path / "study" / "ablation.json").read_text())
 
     return ablate
 
 
+@pytest.mark.slow
 def test_rows_differ_in_concepts_and_weights_alone(ablate, tmp_path):
-    runs = {run["variant"]: run["training"]["config"] for run in ablate()["runs"]}
-    expected = {"baseline": (1, 2.5e-5, 1e-4), "cmfnet": (3, 0, 0), "cd": (3, 2.5e-5, 0), "me": (3, 0, 1e-4)}
-    expected["full"] = (3, 2.5e-5, 1e-4)
-    changed = ("content_decorrelation_weight", "mask_entropy_weight", "output_dir", "num_concepts", "encoder")
+    runs = {run["row"]: run["training"]["config"] for run in ablate()["runs"]}
+    expected = {
+        "baseline": (1, 2.5e-5, 1e-4),
+        "cmfnet": (3, 0, 0),
+        "content_decorrelation": (3, 2.5e-5, 0),
+        "mask_entropy": (3, 0, 1e-4),
+        "full": (3, 2.5e-5, 1e-4),
+    }
+    changed = ("loss_weights", "output_dir", "num_concepts", "encoder")
     for name, config in runs.items():
-        weights = config["content_decorrelation_weight"], config["mask_entropy_weight"]
+        weights = (config["loss_weights"][term] for term in ("content_decorrelation", "mask_entropy"))
         assert (config["encoder"]["num_concepts"], *weights) == expected.pop(name)
+        assert config["loss_weights"]["reconstruction"] == 1
         assert all(config[key] == runs["full"][key] for key in config if key not in changed)
     assert not expected
     assert FDAEPipeline.from_pretrained(tmp_path / "study" / "baseline-seed0").encoder.config.num_concepts == 1
     assert not list((tmp_path / "study").glob("*/checkpoint-*"))
 
 
+def test_rows_are_those_of_the_paper():
+    assert {name: row.title for name, row in ablation.ablation_rows().items()} == {
+        "baseline": "E + G (DiffAE, N = 1)",
+        "cmfnet": "+ CMFNet",
+        "content_decorrelation": "+ CMFNet, L_CD",
+        "mask_entropy": "+ CMFNet, L_ME",
+        "full": "full (L_CD, L_ME)",
+    }
+
+
+def test_loss_term_from_outside_has_a_row(ablate, monkeypatch):
+    term = LossTerm(lambda batch: batch.masks.mean(), weight=0.5, symbol="L_X", title="A term of one's own")
+    monkeypatch.setitem(LOSS_TERMS, "mine", term)
+    result = ablate(rows=["mine"])
+    assert [row["title"] for row in result["rows"]] == ["+ CMFNet, L_X"]
+    weights = result["runs"][0]["training"]["config"]["loss_weights"]
+    assert weights == {"reconstruction": 1, "content_decorrelation": 0, "mask_entropy": 0, "mine": 0.5}
+
+
+def test_weights_of_the_study_hold_where_a_row_has_none(ablate):
+    weights = {"mask_entropy": 3e-4}
+    runs = ablate(rows=["mask_entropy", "content_decorrelation"], loss_weights=weights)["runs"]
+    recorded = {run["row"]: run["training"]["config"]["loss_weights"] for run in runs}
+    assert recorded["mask_entropy"]["mask_entropy"] == 3e-4
+    assert recorded["content_decorrelation"]["mask_entropy"] == 0
+
+
 def test_two_invocations_give_one_table(ablate, tmp_path):
     ablate(rows=["full"], seeds=[1])
     result = ablate(rows=["baseline", "full"], seeds=[0])
     assert [(row["title"], row["seeds"]) for row in result["rows"]] == [
-        (ablation.ROWS["baseline"].title, [0]),
-        (ablation.ROWS["full"].title, [0, 1]),
+        ("E + G (DiffAE, N = 1)", [0]),
+        ("full (L_CD, L_ME)", [0, 1]),
     ]
-    scores = [run["scores"]["mig"]["mig"] for run in result["runs"] if run["variant"] == "full"]
+    scores = [run["scores"]["mig"]["mig"] for run in result["runs"] if run["row"] == "full"]
     assert result["rows"][1]["MIG"] == [pytest.approx(np.mean(scores)), pytest.approx(np.std(scores, ddof=1))]
     lines = (tmp_path / "study" / "ablation.md").read_text().splitlines()
-    assert lines[0].startswith("| | MIG | CPU-minutes of training")
+    assert lines[0].startswith("| | MIG | self-MIG | CPU-minutes of training")
     assert f"{np.mean(scores):.3f} ± {np.std(scores, ddof=1):.3f}" in lines[3]
 
 
@@ -179,11 +209,11 @@ def test_summary_leaves_out_the_cost_of_resumed_runs_and_scores_not_computed():
         training = {"cpu_seconds": 60 * minutes, "first_step": first_step}
         return {"seed": seed, "scores": {"mig": {"mig": mig}}, "training": training, "evaluation": {"cpu_seconds": 90}}
 
-    summary = summarize("title", [run(1, 0.5, 4), run(0, 0.3, 6), run(2, 0.4, 1, first_step=9)], [DCI, MIG])
+    summary = summarize("title", [run(1, 0.5, 4), run(0, 0.3, 6), run(2, 0.4, 1, first_step=9)], ["dci", "mig"])
     assert summary == {
         "title": "title",
         "seeds": [0, 1, 2],
-        "DCI": None,
+        METRICS["dci"].title: None,
         "MIG": (pytest.approx(0.4), pytest.approx(0.1)),
         "training_cpu_minutes": (5, pytest.approx(2**0.5)),
         "evaluation_cpu_minutes": (1.5, 0),
@@ -192,7 +222,7 @@ def test_summary_leaves_out_the_cost_of_resumed_runs_and_scores_not_computed():
 
 def test_concepts_are_chosen_by_self_mig(benchmark, tmp_path):
     settings = settings_for(benchmark, tmp_path / "study", metrics=["self_mig"], candidates=[2, 3])
-    chosen = select_concepts.select(select_concepts.SelectionConfig(**settings))
+    chosen = concepts.select_concepts(concepts.SelectionConfig(**settings))
     runs = json.loads((tmp_path / "study" / "concepts.json").read_text())["runs"]
     assert [run["training"]["num_concepts"] for run in runs] == [2, 3]
     scores = {run["training"]["num_concepts"]: run["scores"]["self_mig"]["self_mig"] for run in runs}
@@ -200,7 +230,18 @@ def test_concepts_are_chosen_by_self_mig(benchmark, tmp_path):
     PIL.Image.open(tmp_path / "study" / "concepts.png").verify()
     for changes in ({"candidates": [1]}, {"metrics": ["mig"]}):
         with pytest.raises(FDAEError):
-            select_concepts.SelectionConfig(**settings | changes)
+            concepts.SelectionConfig(**settings | changes)
+
+
+def test_metric_from_outside_is_a_column(monkeypatch):
+    monkeypatch.setitem(METRICS, "mine", Metric(dict, needs=(), headline="value", title="Mine"))
+    run = {
+        "seed": 0,
+        "scores": {"mine": {"value": 0.25, "other": 1.0}},
+        "training": {"cpu_seconds": 60, "first_step": 0},
+        "evaluation": {"cpu_seconds": 90},
+    }
+    assert summarize("title", [run], list(METRICS))["Mine"] == (0.25, None)
 
 
 def test_benchmark_is_looked_for_before_training(ablate, tmp_path, monkeypatch):

@@ -173,10 +173,18 @@ def test_tf32_is_a_choice(tmp_path):
 def test_logged_losses_are_means_over_the_interval():
     meter = LossMeter(Accelerator())
     for value in (1.0, 2.0, 6.0):
-        meter.add(FDAEObjectiveOutput(*(torch.tensor(value * k) for k in (1, 2, 3, 4))))
-    assert list(meter.pop_means(step=3).values()) == [3, 6, 9, 12]
-    meter.add(FDAEObjectiveOutput(*[torch.tensor(7.0)] * 4))
-    assert meter.pop_means(step=4)["loss"] == 7
+        terms = {"reconstruction": torch.tensor(2 * value), "other": torch.tensor(3 * value)}
+        meter.add(FDAEObjectiveOutput(torch.tensor(value), terms))
+    assert meter.pop_means(step=3) == {"loss": 3, "loss/reconstruction": 6, "loss/other": 9}
+    meter.add(FDAEObjectiveOutput(torch.tensor(7.0), {"other": torch.tensor(1.0)}))
+    assert meter.pop_means(step=4) == {"loss": 7, "loss/other": 1}
+
+
+def test_losses_in_half_precision_are_summed_in_float32():
+    meter = LossMeter(Accelerator())
+    for _ in range(600):  # in bfloat16, a sum of ones ends at 256
+        meter.add(FDAEObjectiveOutput(torch.ones((), dtype=torch.bfloat16), {}))
+    assert meter.pop_means(step=1) == {"loss": 1}
 
 
 def test_output_that_cannot_be_written_is_refused_before_training(tmp_path):

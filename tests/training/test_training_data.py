@@ -51,7 +51,7 @@ def test_stream_does_not_resume_with_other_workers(tmp_path, parquet):
     train(streaming_config(tmp_path / "run", parquet, checkpointing_steps=3))
     settings = {"dataloader_num_workers": 1, "resume_from_checkpoint": "latest"}
     with pytest.raises(
-        FDAEError, match=r"^cannot resume the stream.* 1 processes with dataloader_num_workers=0; go on"
+        FDAEError, match=r"^cannot resume the stream.* 1 processes with dataloader_num_workers=0; resume"
     ):
         train(streaming_config(tmp_path / "run", parquet, **settings))
 

@@ -48,7 +48,7 @@ def objective_and_batch(gather: bool, micro_batch_size: int | None = None) -> tu
         pipeline.unet,
         pipeline.encoder,
         pipeline.scheduler,
-        content_decorrelation_weight=10.0,
+        loss_weights={"content_decorrelation": 10.0},
         gather_batch_statistics=gather,
         micro_batch_size=micro_batch_size,
     )
@@ -190,6 +190,38 @@ def test_a_process_that_fails_alone_leaves_no_other_waiting(tmp_path):
     assert end(start_together(train_on_a_full_disk, config_for(tmp_path, checkpointing_steps=1))) == [0, 0]
     assert "No space left on device" in (tmp_path / "0.txt").read_text()
     assert "another process of this run has failed" in (tmp_path / "1.txt").read_text()
+
+
+def train_and_count_repositories(config, refused):
+    """Training that writes down which process creates the repository."""
+    from fdae_diffusers.training import trainer
+
+    rank, folder = os.environ["RANK"], Path(config.output_dir)
+
+    def prepare_repository(name, *_):
+        (folder / f"created-by-{rank}").write_text(name)
+        if refused:
+            raise FDAEError("no login")
+        return f"someone/{name}"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "prepare_repository", prepare_repository)
+        try:
+            train(config)
+        except FDAEError as error:
+            (folder / f"error-{rank}").write_text(str(error))
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_one_process_creates_the_repository_and_its_error_stops_all(tmp_path, refused):
+    settings = {"push_to_hub": True, "hub_dry_run_dir": str(tmp_path / "dry"), "max_train_steps": 1}
+    config = config_for(tmp_path / "run", **settings)
+    assert end(start_together(train_and_count_repositories, config, refused)) == [0, 0]
+    assert [path.name for path in (tmp_path / "run").glob("created-by-*")] == ["created-by-0"]
+    if refused:
+        assert [(tmp_path / "run" / f"error-{rank}").read_text() for rank in range(2)] == ["no login"] * 2
+    else:
+        assert json.loads((tmp_path / "dry" / "training.json").read_text())["model_id"] == "someone/run"
 
 
 def train_slowly(config):

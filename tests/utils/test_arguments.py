@@ -5,7 +5,7 @@ import pytest
 
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.training import TrainingConfig
-from fdae_diffusers.utils.arguments import parse_config, run_script
+from fdae_diffusers.utils.arguments import parse_config, run_script, spell_flags
 
 
 @dataclass
@@ -100,3 +100,12 @@ def test_networks_are_mappings_in_yaml_and_json_as_flags(tmp_path):
 def test_training_settings_that_make_no_sense_are_refused(argv, message):
     with pytest.raises(FDAEError, match=message):
         parse_config(TrainingConfig, argv)
+
+
+def test_flags_may_be_spelled_with_hyphens_and_lists_may_begin_with_a_minus():
+    given = ["--keep-noise", "--out-dir=a-b", "--values", "-1,2", "x-y", "--rate", "-1", "--", "--as-it-is", "-1,2"]
+    assert spell_flags(given) == [
+        *("--keep_noise", "--out_dir=a-b", "--values=-1,2", "x-y", "--rate", "-1"),
+        *("--", "--as-it-is", "-1,2"),
+    ]
+    assert parse_config(TrainingConfig, ["--dataset-name", "d", "--train-batch-size=3"]).train_batch_size == 3

@@ -12,8 +12,7 @@ import scipy.io
 from PIL import Image
 
 from fdae_diffusers.data import BENCHMARKS, Benchmark
-from fdae_diffusers.data import convert as originals
-from fdae_diffusers.data.convert import read_originals
+from fdae_diffusers.data.benchmarks import originals
 from fdae_diffusers.errors import FDAEError
 
 SHAPES = dataclasses.replace(BENCHMARKS["shapes3d"], factor_sizes=(2, 3, 2, 1, 1, 1))
@@ -55,7 +54,7 @@ def write_cars(folder: Path, size: int = 64, masks: bool = True) -> dict[str, np
 
 
 def read_all(benchmark: Benchmark, source: Path) -> tuple[datasets.Features, list[dict], np.ndarray]:
-    features, rows = read_originals(benchmark, source)
+    features, rows = benchmark.read_originals(source)
     rows = list(rows)
     return features, rows, np.stack([decode(row["image"]) for row in rows])
 
@@ -77,7 +76,7 @@ def assert_row_major(benchmark: Benchmark, rows: list[dict]):
 
 def error_of(benchmark: Benchmark, source: Path) -> str:
     with pytest.raises(FDAEError) as caught:
-        list(read_originals(benchmark, source)[1])
+        list(benchmark.read_originals(source)[1])
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -107,7 +106,7 @@ def test_npz_is_never_held_whole(tmp_path, monkeypatch):
 
     monkeypatch.setattr(zipfile.ZipExtFile, "read", recording_read)
     images = random_images(MPI3D.num_images, 8, 8, 3)
-    rows = read_originals(MPI3D, write_npz(tmp_path / "mpi3d.npz", images))[1]
+    rows = MPI3D.read_originals(write_npz(tmp_path / "mpi3d.npz", images))[1]
     next(rows)
     assert sum(sizes) < images.nbytes / 2  # what was not asked for yet is not read
     list(rows)
@@ -133,7 +132,7 @@ def test_npz_with_one_axis_for_each_factor(tmp_path):
 
 def test_values_have_names_where_they_are_known(tmp_path):
     path = write_npz(tmp_path / "mpi3d.npz", random_images(MPI3D.num_images, 4, 4, 3))
-    features, _ = read_originals(MPI3D, path)
+    features, _ = MPI3D.read_originals(path)
     assert features["label_object_color"].names == ["yellow", "green", "olive", "red"]
     assert features["label_background_color"].names == ["purple", "sea green", "salmon"]
     assert features["label_object_shape"].names == ["0", "1"]  # not the four of the benchmark
@@ -141,7 +140,7 @@ def test_values_have_names_where_they_are_known(tmp_path):
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS.values())
 def test_names_of_values_are_as_many_as_the_values(benchmark):
-    counts = {factor: len(values) for factor, values in originals._VALUES[benchmark.name].items()}
+    counts = {factor: len(values) for factor, values in benchmark.value_names.items()}
     assert counts.items() <= dict(zip(benchmark.factor_names, benchmark.factor_sizes, strict=True)).items()
 
 
@@ -260,7 +259,7 @@ def test_archive_of_cars_equals_its_folder(tmp_path):
 
 def test_cars_without_masks(tmp_path):
     write_cars(tmp_path / "cars", masks=False)
-    assert list(read_originals(CARS, tmp_path / "cars")[0]) == ["image", *CARS.label_columns]
+    assert list(CARS.read_originals(tmp_path / "cars")[0]) == ["image", *CARS.label_columns]
 
 
 def test_cars_that_are_not_the_benchmark(tmp_path):

@@ -1,0 +1,159 @@
+"""The commands of `fdae`: a new one is an entry here, and the function that it names."""
+
+from .parser import (
+    ALL,
+    KEEP_NOISE,
+    Argument,
+    Command,
+    InputFile,
+    argument,
+    concepts,
+    count,
+    images,
+    index,
+    model_flags,
+    numbers,
+    one_of,
+    sampler_flags,
+)
+
+
+def _codes_of_donor(kind: str, what: str) -> Argument:
+    text = f'concepts to take, as 1 or 0,2 or "{ALL}": {what}'
+    return argument(f"--{kind}", action="extend", type=concepts, default=[], metavar="N[,N]", help=text)
+
+
+COMMANDS = (
+    Command(
+        "encode",
+        "write the codes of images to a file",
+        "cli.commands:encode",
+        """\
+  fdae encode photos/*.png --output codes.safetensors
+  fdae reconstruct codes.safetensors
+
+The file holds the tensors "content" (images, N, d_c) and "mask" (images, N, d_m), in the order of the images,
+whose names are in its metadata under "images", as a JSON list.""",
+        [images(), model_flags],
+        output="codes.safetensors",
+    ),
+    Command(
+        "masks",
+        "draw where each concept of images is",
+        "cli.commands:masks",
+        """\
+  fdae masks a.png b.png --output masks.png
+
+A row per image: the image as the model sees it, the mask of each concept (bright: there), and every pixel in the
+colour of its strongest concept. The numbers above the columns are those that the other commands take.""",
+        [images(), model_flags],
+        output="masks.png",
+    ),
+    Command(
+        "reconstruct",
+        "encode images and decode them again",
+        "cli.commands:reconstruct",
+        """\
+  fdae reconstruct a.png b.png --num_inference_steps 40   # images above their reconstructions
+  fdae reconstruct codes.safetensors                      # pictures of codes that `fdae encode` wrote""",
+        [images("image files, or a file of codes"), model_flags, sampler_flags],
+        output="reconstruct.png",
+    ),
+    Command(
+        "swap",
+        "give an image some codes of another one, the donor",
+        "cli.commands:swap",
+        """\
+  fdae swap a.png b.png --content 1             # a, with the content (colour, texture) of concept 1 of b
+  fdae swap a.png b.png --mask 1,4              # a, with the masks (place, shape) of concepts 1 and 4 of b
+  fdae swap a.png b.png --content all           # the masks of a filled with the content of b
+  fdae swap a.png b.png                         # every code swapped alone: find out what each one does
+  fdae swap a.png b.png --content 1 --keep_noise   # less grain: what no code holds stays as in a""",
+        [
+            argument("image", metavar="IMAGE", type=InputFile, help="the image to edit"),
+            argument("donor", metavar="DONOR", type=InputFile, help="the image that gives the codes"),
+            _codes_of_donor("content", "what it is: colour, texture"),
+            _codes_of_donor("mask", "where it is: place, shape"),
+            KEEP_NOISE,
+            model_flags,
+            sampler_flags,
+        ],
+        output="swap.png",
+    ),
+    Command(
+        "grid",
+        "combine the content of each image with the masks of each",
+        "cli.commands:grid",
+        """\
+  fdae grid a.png b.png c.png                   # 3 x 3 pictures
+
+Each row has the content of the image on its left, each column the masks of the image above.""",
+        [images(), model_flags, sampler_flags],
+        output="grid.png",
+    ),
+    Command(
+        "traverse",
+        "move one code of an image along its principal components",
+        "cli.commands:traverse",
+        """\
+  fdae traverse a.png --content 1               # a row per principal component of the content code of concept 1
+  fdae traverse a.png --mask 1 --component 0 --values -3,-1.5,0,1.5,3
+
+Values are standard deviations from the mean of the data. The components are those in the model's folder;
+training/fit_basis.py computes them.""",
+        [
+            argument("image", metavar="IMAGE", type=InputFile, help="the image to edit"),
+            one_of(
+                argument("--content", type=index, metavar="N", help="concept whose content code moves"),
+                argument("--mask", type=index, metavar="N", help="concept whose mask code moves"),
+            ),
+            argument("--component", type=index, metavar="K", help="0 for the strongest (default: each in a row)"),
+            argument(
+                "--values",
+                type=numbers,
+                default="-2,-1,0,1,2",
+                metavar="V[,V]",
+                help="where it goes (default: %(default)s)",
+            ),
+            KEEP_NOISE,
+            model_flags,
+            sampler_flags,
+        ],
+        output="traverse.png",
+    ),
+    Command(
+        "demo",
+        "draw everything that a model can do with a few images",
+        "cli.demo:demo",
+        """\
+  fdae demo                                     # with the images that the model knows, if they are built in
+  fdae demo a.png b.png c.png --output_dir pictures
+  fdae demo --dataset data/cars3d --num_images 8
+
+Writes masks.png, reconstructions.png, swap_grid.png, single_swaps.png and, if the model's folder has components,
+traversal.png.""",
+        [
+            images("image files (default: some of the data set)", nargs="*"),
+            argument("--dataset", metavar="NAME", help="data set: built in, a folder or on the Hub"),
+            argument("--num_images", type=count, default=5, help="taken from the data set (default: %(default)s)"),
+            argument("--output_dir", default="outputs/demo", help="folder of the pictures (default: %(default)s)"),
+            argument("--overwrite", action="store_true", help="replace pictures in that folder"),
+            model_flags,
+            sampler_flags,
+        ],
+    ),
+    Command(
+        "evaluate",
+        "score a model on a disentanglement benchmark",
+        "evaluation.disentanglement:evaluate",
+        """\
+  fdae evaluate --dataset shapes3d-rendered     # DCI, FactorVAE score, MIG, self-MIG
+  fdae evaluate --dataset cars3d --dataset_path data/cars3d --metrics dci mig""",
+        config="evaluation.disentanglement:EvaluationConfig",
+        about="""\
+Score a model on a disentanglement benchmark: how well its codes tell the factors of the images apart.
+
+Encodes each image of the benchmark once, prints a table and writes all of it to metrics.json in the model's folder;
+one that is there already is replaced only with --overwrite. Flags may stand in a YAML file, --config.""",
+    ),
+)
