@@ -3,16 +3,15 @@
 import json
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
-from ..data import Shapes3DRenderer
+from ..data import RENDERED_SHAPES3D, ImageDataset, load_image_dataset
 from ..errors import FDAEError
 from ..hub.files import TRAINING_FILE
 from ..image_processing import read_image
+from ..visualization.samples import pick_images
 
-NUM_RENDERED = 64
-RENDERED_ROOMS = "shapes3d-rendered"
+NUM_PICTURES = 64  # of a data set; the more, the surer is how well a model rebuilds pictures of its kind
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
@@ -26,7 +25,7 @@ def describe_model(model: str, title: str | None = None, knows: str | None = Non
     """
     dataset = training_dataset(model)
     name = Path(model).name
-    if dataset == RENDERED_ROOMS:
+    if dataset == RENDERED_SHAPES3D:
         default = ("Toy rooms", "rendered rooms with one coloured object between floor and wall")
     elif dataset is not None:
         default = (name, f"pictures like those of the data set {dataset}")
@@ -35,26 +34,32 @@ def describe_model(model: str, title: str | None = None, knows: str | None = Non
     return {"title": title or default[0], "knows": knows or default[1]}
 
 
-def example_pictures(model: str, size: int, examples_dir: str | None = None) -> list[Image.Image]:
+def example_pictures(
+    model: str, size: int, examples_dir: str | None = None, dataset: str | None = None
+) -> list[Image.Image]:
     """Return pictures like those that a model was trained on.
 
     Args:
-        model: Folder or Hub id; of one that was trained on rendered rooms, the pictures are rendered.
+        model: Folder or Hub id; of one that was trained on rendered Shapes3D, that data set is taken if none is named.
         size: Height and width.
         examples_dir: Folder of pictures, in the order of their names.
+        dataset: Data set to pick pictures of, instead.
 
     Raises:
-        FDAEError: If the folder has fewer than two pictures, or one cannot be read.
+        FDAEError: If both are given, the folder has fewer than two pictures, or there is no such data set.
     """
+    if examples_dir is not None and dataset is not None:
+        raise FDAEError("give examples_dir or dataset, not both")
     if examples_dir is not None:
         files = sorted(path for path in Path(examples_dir).glob("*") if path.suffix.lower() in SUFFIXES)
         if len(files) < 2:
             raise FDAEError(f"{examples_dir} has {len(files)} pictures ({', '.join(SUFFIXES)}): give two at least")
         return [read_image(file, size) for file in files]
-    if training_dataset(model) != RENDERED_ROOMS:
+    if dataset is None and training_dataset(model) == RENDERED_SHAPES3D:
+        dataset = RENDERED_SHAPES3D
+    if dataset is None:
         return []
-    rows = np.random.default_rng(0).choice(480_000, NUM_RENDERED, replace=False)
-    return [Image.fromarray(image) for image in Shapes3DRenderer(size).render(rows)]
+    return pick_images(ImageDataset(load_image_dataset(dataset, size=size), size), NUM_PICTURES)
 
 
 def training_dataset(model: str) -> str | None:

@@ -92,27 +92,32 @@ def networks(pipeline: FDAEPipeline) -> dict[str, Network]:
         codes = encoder.encode(pixel_values)
         return (codes.content,) if codes.mask is None else (codes.content, codes.mask)
 
-    def decode(content: torch.Tensor, mask: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
-        if mask is None:  # ones, whose number len(codes) in decode_masks would fix
-            masks = content.new_ones(content.shape[0], 1, size, size)
-        else:
-            masks = encoder.decode_masks(FDAECodes(content, mask))
-        return masks, encoder.condition_map(content, masks)
+    def condition(content: torch.Tensor, mask: torch.Tensor | None = None) -> tuple[torch.Tensor, dict]:
+        codes = FDAECodes(content, mask)
+        # A single concept's masks are ones, whose number len(codes) in decode_masks would fix.
+        ones = content.new_ones(content.shape[0], 1, size, size)
+        masks = ones if mask is None else encoder.decode_masks(codes)
+        return masks, encoder.condition(codes, masks)
 
-    def run_unet(sample: torch.Tensor, c_noise: torch.Tensor, condition_map: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return (unet(sample, c_noise, condition_map).sample,)
+    def decode(*codes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        masks, tensors = condition(*codes)
+        return masks, *tensors.values()
+
+    def run_unet(sample: torch.Tensor, c_noise: torch.Tensor, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (unet(sample, c_noise, **dict(zip(unet_condition, tensors, strict=True))).sample,)
 
     code_names = ("content", "mask")[: 1 if encoder.config.num_concepts == 1 else 2]
     codes = encode(pixel_values)
+    unet_condition = condition(*codes)[1]  # by the U-Net's keywords: {"condition_map": ...} for CMFNet itself
     unet_inputs = {
         "sample": torch.randn(pixel_values.shape, generator=generator),
         "c_noise": torch.tensor([1.1, -0.9]),
-        "condition_map": decode(*codes)[1],
+        **unet_condition,
     }
     return {
         "encoder": Network(_Part(encoder, encode), {"pixel_values": pixel_values}, code_names),
         "decoder": Network(
-            _Part(encoder, decode), dict(zip(code_names, codes, strict=True)), ("masks", "condition_map")
+            _Part(encoder, decode), dict(zip(code_names, codes, strict=True)), ("masks", *unet_condition)
         ),
         "unet": Network(_Part(unet, run_unet), unet_inputs, ("F",)),
     }

@@ -1,8 +1,8 @@
 """Write a pipeline as three ONNX networks and a description, for onnxruntime in Python and in browsers.
 
     encoder.onnx    pixel_values (B, 3, H, W) -> content (B, N, d_c), mask (B, N, d_m)
-    decoder.onnx    content, mask -> masks (B, N, H, W), condition_map (B, d_F, H, W)
-    unet.onnx       sample (B, 3, H, W), c_noise (B,), condition_map -> F (B, 3, H, W)
+    decoder.onnx    content, mask -> masks (B, N, H, W) and the condition: condition_map (B, d_F, H, W)
+    unet.onnx       sample (B, 3, H, W), c_noise (B,) and the condition -> F (B, 3, H, W)
     model.json      sizes, preconditioning, sampler, example pictures, code basis, what the model knows
     fdae_onnx.py    runs all this in Python, see :mod:`~fdae_diffusers.export.runtime`
 
@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnx
 import torch
 from PIL import Image
 
-from ..basis import BASIS_FILE, CodeBasis
+from ..basis import CodeBasis, basis_file
 from ..errors import FDAEError
 from ..hub.loading import ModelConfig, load_pipeline
 from ..image_processing import to_pixel_values, to_pixels
@@ -31,8 +30,15 @@ from ..pipeline_fdae import FDAEPipeline
 from ..utils.files import new_folder
 from . import runtime
 from .material import describe_model, example_pictures
-from .networks import networks, store_in_half_precision
 from .sampler import describe_sampler
+
+try:
+    import onnx
+    import onnxscript  # noqa: F401 (what torch's exporter works with)
+
+    from .networks import networks, store_in_half_precision
+except ImportError as error:
+    raise FDAEError(f"{error.name} is missing: pip install 'fdae-diffusers[export]'") from error
 
 Precision = Literal["fp32", "fp16"]
 
@@ -71,6 +77,7 @@ class ExportConfig(ModelConfig):
     examples_dir: str | None = field(
         default=None, metadata={"help": "Folder of pictures like those the model was trained on, at least two."}
     )
+    dataset: str | None = field(default=None, metadata={"help": "Data set to pick such pictures of, instead."})
     title: str | None = field(default=None, metadata={"help": "Name of the model for people, in a word or two."})
     knows: str | None = field(default=None, metadata={"help": "A sentence about the pictures that the model knows."})
 
@@ -111,7 +118,7 @@ def export(config: ExportConfig) -> ExportReport:
         pipeline,
         config.output_dir,
         precision=config.precision,
-        examples=example_pictures(config.model, pipeline.unet.config.sample_size, config.examples_dir),
+        examples=example_pictures(config.model, pipeline.unet.config.sample_size, config.examples_dir, config.dataset),
         basis=_basis_of(config),
         num_inference_steps=config.num_inference_steps,
         **describe_model(config.model, config.title, config.knows),
@@ -177,7 +184,6 @@ def export_onnx(
             "num_concepts": pipeline.encoder.config.num_concepts,
             "content_dim": pipeline.encoder.config.content_dim,
             "mask_dim": pipeline.encoder.config.mask_dim if "mask" in parts["decoder"].inputs else None,
-            "condition_channels": pipeline.unet.config.condition_channels,
             "sigma_data": pipeline.scheduler.config.sigma_data,
             "sampler": sampler,
             "files": {name: _file_record(folder / f"{name}.onnx") for name in parts},
@@ -202,10 +208,10 @@ def export_onnx(
 
 
 def _basis_of(config: ExportConfig) -> CodeBasis | None:
-    if Path(config.model).is_dir() and not (Path(config.model) / BASIS_FILE).is_file():
+    if Path(config.model).is_dir() and not (Path(config.model) / basis_file(config.variant)).is_file():
         return None
     try:
-        return CodeBasis.from_pretrained(config.model, config.revision)
+        return CodeBasis.from_pretrained(config.model, config.revision, config.variant)
     except FDAEError as error:
         print(f"without directions of the codes: {error}")
         return None

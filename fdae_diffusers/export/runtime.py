@@ -164,28 +164,28 @@ class OnnxPipeline:
 
     def _denoiser(self, codes: OnnxCodes) -> Denoiser:
         """D(x, sigma) of EDM's preconditioning (Karras et al. 2022, eq. 7), given the codes."""
-        condition_map = self._condition(codes)[1]
+        condition = self._condition(codes)[1]
         sigma_data = self.description["sigma_data"]
 
         def denoise(x: np.ndarray, sigma: float) -> np.ndarray:
             variance = sigma**2 + sigma_data**2
             c_skip, c_out, c_in = sigma_data**2 / variance, sigma * sigma_data / variance**0.5, variance**-0.5
             c_noise = np.full(len(x), np.log(sigma) / 4, np.float32)
-            inputs = {"sample": (c_in * x).astype(np.float32), "c_noise": c_noise, "condition_map": condition_map}
+            inputs = {"sample": (c_in * x).astype(np.float32), "c_noise": c_noise, **condition}
             (output,) = self._sessions["unet"].run(None, inputs)
             return (c_skip * x + c_out * output).astype(np.float32)
 
         return denoise
 
-    def _condition(self, codes: OnnxCodes) -> tuple[np.ndarray, np.ndarray]:
-        """Masks (B, N, H, W) and condition map (B, d_F, H, W)."""
+    def _condition(self, codes: OnnxCodes) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Masks (B, N, H, W), and what the U-Net is conditioned on by the names of its inputs."""
+        decoder = self._sessions["decoder"]
         inputs = {"content": codes.content} | ({} if codes.mask is None else {"mask": codes.mask})
-        expected = self._sessions["decoder"].get_inputs()
-        if {name: codes.shape[1:] for name, codes in inputs.items()} != {
-            node.name: tuple(node.shape[1:]) for node in expected
-        }:
+        expected = {node.name: tuple(node.shape[1:]) for node in decoder.get_inputs()}
+        if {name: values.shape[1:] for name, values in inputs.items()} != expected:
             raise ValueError("these codes are another model's")
-        return tuple(self._sessions["decoder"].run(None, inputs))
+        masks, *tensors = decoder.run(None, inputs)
+        return masks, dict(zip([node.name for node in decoder.get_outputs()[1:]], tensors, strict=True))
 
     def _latents(self, batch_size: int, seed: int, latents: np.ndarray | None) -> np.ndarray:
         shape = (batch_size, self.description["in_channels"], self.sample_size, self.sample_size)

@@ -13,7 +13,9 @@ pytest.importorskip("onnx", reason="needs the packages of pip install .[export]"
 
 import onnx
 from helpers.exported import exportable_pipeline, exported_micro, random_pictures
+from helpers.models import MICRO_ENCODER
 
+from fdae_diffusers import CMFNet
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.export import OnnxPipeline
 from fdae_diffusers.export import onnx as export_module
@@ -143,6 +145,18 @@ def test_a_single_concept_model_has_no_mask_codes(tmp_path):
     assert parts["decoder"].largest_error(tmp_path / "decoder.onnx") < 1e-4
 
 
+def test_a_model_conditions_on_what_it_likes():
+    class Tokens(CMFNet):
+        def condition(self, codes, masks=None):
+            return {**super().condition(codes, masks), "tokens": codes.content}
+
+    pipeline = exportable_pipeline()
+    pipeline.encoder = Tokens(**MICRO_ENCODER).eval()
+    parts = networks(pipeline)
+    assert list(parts["decoder"].outputs) == ["masks", "condition_map", "tokens"]
+    assert list(parts["unet"].inputs) == ["sample", "c_noise", "condition_map", "tokens"]
+
+
 def test_an_export_above_its_bound_leaves_nothing(pipeline, report, tmp_path, monkeypatch):
     # Networks as exported before: tracing takes its time.
     traced = {part.outputs[0]: onnx.load(report.folder / f"{name}.onnx") for name, part in networks(pipeline).items()}
@@ -167,6 +181,8 @@ def test_example_pictures_are_those_of_the_folder_in_order(tmp_path):
     (tmp_path / "a.png").unlink()
     with pytest.raises(FDAEError, match="two at least"):
         example_pictures("nowhere", 16, str(tmp_path))
+    with pytest.raises(FDAEError, match="not both"):
+        example_pictures("nowhere", 16, str(tmp_path), "shapes3d-rendered")
 
 
 def test_a_model_is_described_by_its_training_data_unless_told(tmp_path):

@@ -4,6 +4,7 @@ import { toGif } from "./animation.js";
 import { ModelClient } from "./client.js";
 import { editCodes, isNoEdit, KINDS, noEdit, scaleEdit } from "./codes.js";
 import { ConceptCards, element } from "./controls.js";
+import { modelReader, readDescription } from "./description.js";
 import { SwapGrid } from "./grid.js";
 import {
   conceptAt,
@@ -46,7 +47,7 @@ class Page {
     });
     this.picker = new Picker(/** @type {HTMLDialogElement} */ (byId("picker")));
     this.grid = new SwapGrid(byId("grid"), this.client, (row, column) => this.pickCell(row, column));
-    /** @type {import("./model.js").Description | null} */
+    /** @type {import("./description.js").Description | null} */
     this.description = null;
     /** @type {ImageData[]} */
     this.examples = [];
@@ -86,14 +87,19 @@ class Page {
     await this.open({ folder: model.path });
   }
 
-  /** @param {{ folder?: string, files?: File[] }} source */
+  /** @param {import("./description.js").ModelSource} source */
   async open(source) {
     const path = source.folder ?? OWN_FOLDER;
     setBusy(true);
     try {
-      const { description, numThreads } = await this.client.load(source);
-      this.examples = await this.readExamples(source, description);
+      const read = modelReader(source);
+      const description = await readDescription(read);
+      const [{ numThreads }, examples] = await Promise.all([
+        this.client.load(source),
+        this.readExamples(read, description),
+      ]);
       this.description = description;
+      this.examples = examples;
       this.encoded.clear();
       [this.others, this.seen] = [[], { a: null, b: null }];
       this.history = new History();
@@ -102,12 +108,12 @@ class Page {
       this.describe(description, numThreads);
       const state = fromFragment(location.hash.slice(1), path, description);
       await this.restore(state).catch(() => this.restore(firstState(path, description)));
+      this.commit();
+      this.notice(null);
       if (this.examples.length > 3 && description.mask_dim !== null) {
         this.others = await Promise.all([2, 3].map((example) => this.see({ example })));
         this.showSides();
       }
-      this.commit();
-      this.notice(null);
     } finally {
       // Of the model that is open, which is the former one if this one did not load.
       /** @type {HTMLSelectElement} */ (byId("model")).value = this.state?.model ?? path;
@@ -116,26 +122,15 @@ class Page {
   }
 
   /**
-   * @param {{ folder?: string, files?: File[] }} source
-   * @param {import("./model.js").Description} description
+   * @param {import("./description.js").Reader} read
+   * @param {import("./description.js").Description} description
    */
-  readExamples({ folder, files }, { examples, sample_size: size }) {
-    const read = async (/** @type {string} */ name) => {
-      if (files) return files.find((file) => name.endsWith(`/${file.name}`) && file.webkitRelativePath.endsWith(name));
-      const response = await fetch(`${folder}/${name}`);
-      return response.ok ? response.blob() : undefined;
-    };
-    return Promise.all(
-      examples.map(async (name) => {
-        const file = await read(name);
-        if (!file) throw new PictureError(`The model's example ${name} is missing: export the model again.`);
-        return readPicture(file, size, name);
-      }),
-    );
+  readExamples(read, { examples, sample_size: size }) {
+    return Promise.all(examples.map(async (name) => readPicture(new Blob([await read(name)]), size, name)));
   }
 
   /**
-   * @param {import("./model.js").Description} description
+   * @param {import("./description.js").Description} description
    * @param {number} numThreads
    */
   describe({ knows, num_concepts: concepts, sample_size: size, mask_dim: maskDim }, numThreads) {
@@ -176,7 +171,7 @@ class Page {
   }
 
   /**
-   * Show a state: its pictures, sliders and drawing.
+   * Take a state over: its pictures and sliders. It is drawn afterwards.
    *
    * @param {import("./state.js").State} state
    */
@@ -186,7 +181,6 @@ class Page {
     this.seen = { a, b };
     this.cards.show(state.edit);
     this.showSides();
-    this.redraw();
   }
 
   /**
@@ -336,6 +330,7 @@ class Page {
     if (!state) return;
     await this.restore(state);
     this.showHistory();
+    this.redraw();
   }
 
   /** @param {import("./codes.js").Edit} edit */
@@ -361,7 +356,7 @@ class Page {
     const kinds = KINDS.slice(0, this.description.mask_dim === null ? 1 : 2);
     const slots = shuffled(kinds.flatMap((kind) => state.edit.blend[kind].map((_, n) => ({ kind, n }))));
     for (const { kind, n } of slots.slice(0, 1 + Math.floor(Math.random() * 3))) state.edit.blend[kind][n] = 1;
-    await this.goTo(state);
+    await this.restore(state);
     this.commit();
   }
 
@@ -374,7 +369,7 @@ class Page {
     if (!this.state || !sources[row] || !sources[column]) return;
     const edit = this.noEdit;
     edit.blend.mask.fill(1);
-    await this.goTo({ ...this.state, a: sources[row], b: sources[column], edit });
+    await this.restore({ ...this.state, a: sources[row], b: sources[column], edit });
     this.commit();
     find(document, ".stage").scrollIntoView({ behavior: "smooth", block: "nearest" });
   }

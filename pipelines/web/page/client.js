@@ -1,7 +1,6 @@
 /** The page's side of the worker: calls that return promises. */
 
 /** @typedef {import("./codes.js").Codes} Codes */
-/** @typedef {import("./model.js").Description} Description */
 /** @typedef {{ values: Float32Array, masks: Float32Array }} Drawing Values (3, H, W) in [-1, 1], masks (N, H, W). */
 /** @typedef {{ codes: Codes, masks: Float32Array, psnr: number }} Encoding */
 
@@ -22,8 +21,8 @@ export class ModelClient {
   }
 
   /**
-   * @param {{ folder?: string, files?: File[] }} source
-   * @returns {Promise<{ description: Description, numThreads: number }>}
+   * @param {import("./description.js").ModelSource} source
+   * @returns {Promise<{ numThreads: number }>}
    */
   load(source) {
     return this.#call("load", source);

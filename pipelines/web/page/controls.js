@@ -38,7 +38,7 @@ export class ConceptCards {
   /**
    * Lay out the cards of a model.
    *
-   * @param {import("./model.js").Description} description
+   * @param {import("./description.js").Description} description
    */
   build({ num_concepts: numConcepts, mask_dim: maskDim, basis, sample_size: size }) {
     this.sliders = [];

@@ -1,41 +1,18 @@
 /** An exported model in onnxruntime-web: load it from a folder on the server or from files, and run its networks. */
 
+import { ModelError, readDescription } from "./description.js";
 import { noiseLevels, normalNoise, precondition, sampleSteps } from "./sampler.js";
 import * as ort from "./vendor/ort.wasm.min.mjs";
 
-/**
- * @typedef {object} Description The model.json of fdae_diffusers/export.
- * @property {string} format
- * @property {number} format_version
- * @property {string} title
- * @property {string | null} knows
- * @property {number} sample_size
- * @property {number} in_channels
- * @property {number} num_concepts
- * @property {number} content_dim
- * @property {number | null} mask_dim
- * @property {number} condition_channels
- * @property {number} sigma_data
- * @property {import("./sampler.js").Sampler} sampler
- * @property {Record<Part, { name: string, bytes: number, sha256: string }>} files
- * @property {import("./codes.js").Basis | null} basis
- * @property {string[]} examples
- * @property {{ typical: number, foreign_below: number } | null} reconstruction_psnr
- */
-
 /** @typedef {import("./codes.js").Codes} Codes */
-/** @typedef {"encoder" | "decoder" | "unet"} Part */
-/** @typedef {(name: string) => Promise<ArrayBuffer>} Reader Reads a file of the model's folder. */
-/** @typedef {{ masks: Float32Array, conditionMap: ort.Tensor }} Condition */
+/** @typedef {import("./description.js").Description} Description */
+/** @typedef {import("./description.js").Part} Part */
+/** @typedef {import("./description.js").Reader} Reader */
+/** @typedef {{ masks: Float32Array, tensors: ort.InferenceSession.OnnxValueMapType }} Condition */
 
-const FORMAT = "fdae-onnx";
-const FORMAT_VERSION = 1;
 const MAX_THREADS = 4;
 /** @type {Part[]} */
 const PARTS = ["encoder", "decoder", "unet"];
-
-/** A message for the visitor, without a program's words. */
-export class ModelError extends Error {}
 
 /** Threads of onnxruntime: several only where the host isolates the page, and one core is left to the page itself. */
 export const numThreads = globalThis.crossOriginIsolated
@@ -47,62 +24,6 @@ ort.env.wasm.wasmPaths = {
   mjs: new URL("./vendor/ort-wasm-simd-threaded.mjs", import.meta.url).href,
   wasm: new URL("./vendor/ort-wasm-simd-threaded.wasm", import.meta.url).href,
 };
-
-/**
- * Read files from a folder of the server.
- *
- * @param {string} folder
- * @returns {Reader}
- */
-export function serverReader(folder) {
-  return async (name) => {
-    const response = await fetch(`${folder}/${name}`).catch(() => null);
-    if (!response?.ok) throw new ModelError(`The model's file ${name} cannot be fetched: reload the page.`);
-    return response.arrayBuffer();
-  };
-}
-
-/**
- * Read files that the visitor picked.
- *
- * @param {File[]} files
- * @returns {Reader}
- */
-export function filesReader(files) {
-  return async (name) => {
-    const paths = (/** @type {File} */ file) => file.webkitRelativePath || file.name;
-    const file =
-      files.find((candidate) => paths(candidate).endsWith(`/${name}`)) ??
-      files.find((candidate) => candidate.name === name.split("/").at(-1));
-    if (!file)
-      throw new ModelError(`There is no ${name} among these files: pick the whole folder of an exported model.`);
-    return file.arrayBuffer();
-  };
-}
-
-/**
- * Read and check a model.json.
- *
- * @param {Reader} read
- * @returns {Promise<Description>}
- */
-export async function readDescription(read) {
-  const bytes = await read("model.json");
-  let description;
-  try {
-    description = JSON.parse(new TextDecoder().decode(bytes));
-  } catch {
-    throw new ModelError("The model.json is damaged: export the model again.");
-  }
-  if (description?.format !== FORMAT) throw new ModelError("The model.json describes no exported model.");
-  if (description.format_version !== FORMAT_VERSION) {
-    throw new ModelError(
-      `This model is of format version ${description.format_version}, the page reads version ${FORMAT_VERSION}: ` +
-        "export the model again.",
-    );
-  }
-  return description;
-}
 
 export class Model {
   /**
@@ -153,16 +74,17 @@ export class Model {
     const inputs = { content: tensor(content) };
     if (mask) inputs.mask = tensor(mask);
     const outputs = await this.sessions.decoder.run(inputs);
-    return { masks: floats(outputs.masks), conditionMap: /** @type {ort.Tensor} */ (outputs.condition_map) };
+    const { masks, ...tensors } = outputs; // the rest is for the U-Net, whatever a model conditions on
+    return { masks: floats(masks), tensors };
   }
 
   /** @param {Condition} condition */
-  denoiser({ conditionMap }) {
+  denoiser({ tensors }) {
     return precondition(async (sample, cNoise) => {
       const outputs = await this.sessions.unet.run({
         sample: new ort.Tensor(sample, this.shape),
         c_noise: new ort.Tensor(Float32Array.of(cNoise), [1]),
-        condition_map: conditionMap,
+        ...tensors,
       });
       return floats(outputs.F);
     }, this.description.sigma_data);

@@ -83,7 +83,7 @@ export function modelOfFragment(fragment) {
  *
  * @param {string} fragment
  * @param {string} model
- * @param {import("./model.js").Description} description
+ * @param {import("./description.js").Description} description
  * @returns {State}
  */
 export function fromFragment(fragment, model, description) {
@@ -109,7 +109,7 @@ export function fromFragment(fragment, model, description) {
  * What a visitor sees first: two examples, and nothing edited.
  *
  * @param {string} model
- * @param {import("./model.js").Description} description
+ * @param {import("./description.js").Description} description
  * @returns {State}
  */
 export function firstState(model, description) {

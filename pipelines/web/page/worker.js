@@ -3,7 +3,8 @@
  * and refinements void, so that the picture always follows the newest position of a slider.
  */
 
-import { filesReader, Model, ModelError, numThreads, serverReader } from "./model.js";
+import { ModelError, modelReader } from "./description.js";
+import { Model, numThreads } from "./model.js";
 
 /** @typedef {import("./codes.js").Codes} Codes */
 /** @typedef {"load" | "encode" | "preview" | "refine" | "cell"} JobType From the most to the least urgent. */
@@ -61,10 +62,10 @@ async function work() {
 /** @param {Job} job */
 async function run({ type, data }) {
   if (type === "load") {
-    const loaded = await Model.load(data.files ? filesReader(data.files) : serverReader(data.folder));
+    const loaded = await Model.load(modelReader(data));
     await model?.release(); // the former model stays if the new one does not load
     model = loaded;
-    return { description: model.description, numThreads };
+    return { numThreads };
   }
   if (!model) throw new ModelError("No model is loaded.");
   if (type === "encode") return encode(model, data.pixelValues);
