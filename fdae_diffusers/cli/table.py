@@ -179,4 +179,19 @@ Score a model on a disentanglement benchmark: how well its codes tell the factor
 Encodes each image of the benchmark once, prints a table and writes all of it to metrics.json in the model's folder;
 one that is there already is replaced only with --overwrite. Flags may stand in a YAML file, --config.""",
     ),
+    Command(
+        "export",
+        "write a model as ONNX, for the browser and for machines without torch",
+        "export.onnx:export",
+        """\
+  fdae export --output_dir outputs/onnx/rooms
+  fdae export --model outputs/mine --output_dir outputs/onnx/mine --examples_dir photos --precision fp16""",
+        config="export.onnx:ExportConfig",
+        about="""\
+Write encoder, mask decoder and U-Net of a model as ONNX, with a description and a program that runs them with numpy
+and onnxruntime alone.
+
+Compares the result with torch, prints the errors, and writes nothing if one is above its bound. pipelines/web makes a
+page of such folders.""",
+    ),
 )

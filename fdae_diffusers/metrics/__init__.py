@@ -10,6 +10,7 @@ from .leak import leak
 from .mask_quality import mask_quality
 from .mig import mig, self_mig
 from .modularity import modularity_explicitness
+from .nearest import read_factors, swap_effects
 from .pictures import grain, psnr
 from .sap import sap
 from .segmentation import mask_statistics, segmentation_scores
@@ -30,7 +31,9 @@ __all__ = [
     "mig",
     "modularity_explicitness",
     "psnr",
+    "read_factors",
     "sap",
     "segmentation_scores",
     "self_mig",
+    "swap_effects",
 ]
