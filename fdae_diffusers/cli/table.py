@@ -6,6 +6,7 @@ from .parser import (
     Argument,
     Command,
     InputFile,
+    InputPath,
     argument,
     concepts,
     count,
@@ -120,6 +121,28 @@ training/fit_basis.py computes them.""",
             sampler_flags,
         ],
         output="traverse.png",
+    ),
+    Command(
+        "check",
+        "say how healthy a model is on images, and which images are unlike its own",
+        "cli.check:check",
+        """\
+  fdae check photos                             # all images of a folder
+  fdae check a.png b.png c.png
+  fdae check photos --output photos-health.json
+
+Prints how well the images are reconstructed, how crisp the masks are, which concepts are alive and what swapped codes
+change, with a line of advice for whatever is off; no labels are needed. Where the model's folder has health.json, as
+every training writes it, images that come out far worse than the model's own are named.""",
+        [
+            argument(
+                "images", nargs="+", metavar="IMAGE_OR_FOLDER", type=InputPath, help="image files, or folders of them"
+            ),
+            argument("--num_images", type=count, default=256, help="at most, drawn at random (default: %(default)s)"),
+            argument("--output", metavar="FILE", help="also write the numbers to this JSON file"),
+            argument("--overwrite", action="store_true", help="replace the output if it exists already"),
+            model_flags,
+        ],
     ),
     Command(
         "demo",

@@ -1,11 +1,13 @@
 """The training loop of FDAE on accelerate: one CPU core to many GPUs with the same code."""
 
 import itertools
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,7 +19,9 @@ from tqdm.auto import tqdm
 
 from ..data.reading import one_line_errors
 from ..errors import RunInterrupted, user_errors
+from ..health import HealthReport, measure_health
 from ..hub.card import write_model_card
+from ..hub.files import HEALTH_FILE, variant_name
 from ..hub.publish import prepare_repository, publish
 from ..pipeline_fdae import FDAEPipeline
 from ..utils.arguments import JSONMapping
@@ -27,6 +31,7 @@ from .batches import StreamLoader, load_images, log_skipped, make_loader, pick_u
 from .building import CUSTOM_PRESET, Networks, build_networks, build_objective, check_networks
 from .checkpoints import checkpoint_step, delete_unfinished, find_checkpoint, load_checkpoint, save_checkpoint
 from .config import TrainingConfig
+from .device_fit import check_device, count_parameters, describe_run
 from .distributed import (
     gathered_pipeline,
     make_accelerator,
@@ -81,6 +86,7 @@ class Trainer:
         resume_from = find_checkpoint(config)
         _check_writable(self.output_dir)
         self.accelerator = make_accelerator(config)
+        check_device(config, self.accelerator, networks)
         # Before hours of training, not after.
         self.model_id = on_main_process(self.accelerator, self._prepare_repository) if config.push_to_hub else None
         if self.accelerator.device.type == "cpu":
@@ -93,6 +99,8 @@ class Trainer:
             networks = build_networks(config)
         else:
             check_networks(*networks)
+        if self.accelerator.is_main_process:
+            tqdm.write(describe_run(config, self.accelerator, count_parameters(networks)), file=sys.stderr)
         objective = build_objective(config, *networks)
         if self.accelerator.process_index > 0:
             set_seed(config.seed, device_specific=True)
@@ -140,7 +148,7 @@ class Trainer:
                 self._train_step(batches)
                 self.step += 1
                 progress.update()
-                stop = interruption.requested(self.step)
+                stop = interruption.requested()
                 last = self.step == config.max_train_steps
                 saves = stop or _is_due(self.step, config.checkpointing_steps)
                 if last or saves or _is_due(self.step, config.logging_steps):
@@ -174,7 +182,9 @@ class Trainer:
             setattr(objective, name, value)
         for _ in range(self.config.gradient_accumulation_steps):
             with self.accelerator.accumulate(self.objective):
-                output = self.objective(next(batches)["pixel_values"])
+                pixel_values = next(batches)["pixel_values"]
+                with self.accelerator.autocast():  # FSDP, unlike DDP, does not bring its own
+                    output = self.objective(pixel_values)
                 self.accelerator.backward(output.loss)
                 if self.accelerator.sync_gradients and self.config.max_grad_norm is not None:
                     self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.max_grad_norm)
@@ -230,32 +240,58 @@ class Trainer:
         pipeline = self._pipeline(num_inference_steps)
         if pipeline is not None:
             save_pipeline(pipeline, self.output_dir)
+            health = self._measure_health(pipeline)
         with self._best_weights():
             pipeline = self._pipeline(num_inference_steps)
             if pipeline is not None:
                 if self.average is not None:
                     save_pipeline(pipeline, self.output_dir, VARIANT)
+                    health = self._measure_health(pipeline, VARIANT)
+                self._tell_health(health)
                 figures = make_figures(pipeline, self.shown, swap_grid=True)
                 self._track(figures)
                 save_figures(figures, self.output_dir)
                 write_record(self.config, self.accelerator, pipeline, self.model_id, cost, steps)
                 write_model_card(self.output_dir)
-                if self.model_id is not None:
-                    publish(self.output_dir, self.model_id, self.config.hub_dry_run_dir)
         self.accelerator.wait_for_everyone()
+        # After the last barrier: the others end, where NCCL would give up waiting for a slow upload.
+        if pipeline is not None and self.model_id is not None:
+            publish(self.output_dir, self.model_id, self.config.hub_dry_run_dir)
         self.accelerator.end_training()
+
+    @cached_property
+    def _unseen_images(self) -> tuple[torch.Tensor, bool]:
+        """Images that the trained model is measured on, and whether its training has not seen them."""
+        config = self.config
+        num_seen = self.step * config.gradient_accumulation_steps * config.train_batch_size
+        return pick_unseen_images(
+            config, self.images, num_seen * self.accelerator.num_processes, NUM_IMAGES, config.seed
+        )
+
+    def _measure_health(self, pipeline: FDAEPipeline, variant: str | None = None) -> HealthReport | None:
+        """Measure the health of the finished model and write it into its folder; a single image tells nothing."""
+        images, held_out = self._unseen_images
+        if len(images) < 2:
+            return None
+        # images in [0, 1]: those in [-1, 1] are told by their negative values, which a bright picture lacks
+        health = measure_health(pipeline, (images + 1) / 2, held_out=held_out)
+        health.save(self.output_dir / variant_name(HEALTH_FILE, variant))
+        return health
+
+    def _tell_health(self, health: HealthReport | None) -> None:
+        if health is not None:
+            self.accelerator.log({f"health/{name}": value for name, value in health.numbers.items()}, step=self.step)
+            tqdm.write(str(health))
 
     def _measure_steps(self) -> StepsMeasurement | None:
         """Measure on the main process which number of steps fits the model; on the others, return ``None``."""
         config = self.config
-        num_seen = self.step * config.gradient_accumulation_steps * config.train_batch_size
+        self.accelerator.wait_for_everyone()  # so that none of the others' patience is spent before the search starts
         with self._best_weights():
             pipeline = self._pipeline()
             if pipeline is None:
                 return None
-            images, held_out = pick_unseen_images(
-                config, self.images, num_seen * self.accelerator.num_processes, NUM_IMAGES, config.seed
-            )
+            images, held_out = self._unseen_images
             measured = measure_steps(pipeline, images, config.scheduler, held_out, batch_size=config.train_batch_size)
         values = {
             f"sampling/{name}_{item.num_inference_steps}_steps": getattr(item, name)
