@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import torch
 from ..basis import CodeBasis, CodeKind
 from ..codes import Concepts, FDAECodes
 from ..errors import FDAEError
-from ..hub.loading import load_pipeline
+from ..health import HealthReport, find_foreign_images
+from ..hub.files import HEALTH_FILE, variant_name
+from ..hub.loading import find_file, load_pipeline
 from ..image_processing import read_image
 from ..pipeline_fdae import FDAEPipeline
 from ..visualization import figures
@@ -33,6 +36,7 @@ def masks(args: argparse.Namespace, file: Path) -> None:
     """Draw the masks of images."""
     pipeline = load_model(args)
     images = read_images(pipeline, args.images)
+    tell_foreign_images(args, pipeline, images, args.images)
     figures.mask_figure(images, pipeline.decode_masks(pipeline.encode(images))).save(file)
 
 
@@ -46,6 +50,7 @@ def reconstruct(args: argparse.Namespace, file: Path) -> None:
         figures.image_grid([_decode(args, pipeline, FDAECodes.load(args.images[0]))]).save(file)
         return
     images = read_images(pipeline, args.images)
+    tell_foreign_images(args, pipeline, images, args.images)
     figures.reconstruction_figure(images, _decode(args, pipeline, pipeline.encode(images))).save(file)
 
 
@@ -53,6 +58,7 @@ def swap(args: argparse.Namespace, file: Path) -> None:
     """Draw an image with codes of another one, the donor: with those that are named, or with each alone."""
     pipeline = load_model(args)
     image, donor = images = read_images(pipeline, [args.image, args.donor])
+    tell_foreign_images(args, pipeline, images, [args.image, args.donor])
     codes = pipeline.encode(images)
     latents = _latents(args, pipeline, image, codes[0])
     if args.content or args.mask:
@@ -68,6 +74,7 @@ def grid(args: argparse.Namespace, file: Path) -> None:
     """Draw the content of each image in the masks of each."""
     pipeline = load_model(args)
     images = read_images(pipeline, args.images)
+    tell_foreign_images(args, pipeline, images, args.images)
     pictures = pipeline.swap_grid(images, num_inference_steps=args.num_inference_steps, generator=make_generator(args))
     figures.swap_grid_figure(images, pictures).save(file)
 
@@ -77,6 +84,7 @@ def traverse(args: argparse.Namespace, file: Path) -> None:
     basis = CodeBasis.from_pretrained(args.model, args.revision, args.variant)
     pipeline = load_model(args)
     (image,) = read_images(pipeline, [args.image])
+    tell_foreign_images(args, pipeline, [image], [args.image])
     codes = pipeline.encode(image)
     latents = _latents(args, pipeline, image, codes)
     kind: CodeKind = "content" if args.mask is None else "mask"
@@ -105,6 +113,22 @@ def load_model(args: argparse.Namespace) -> FDAEPipeline:
 def read_images(pipeline: FDAEPipeline, paths: Sequence[str]) -> list[PIL.Image.Image]:
     """Read image files as the model sees them."""
     return [read_image(path, pipeline.encoder.config.sample_size) for path in paths]
+
+
+def load_health(args: argparse.Namespace) -> HealthReport | None:
+    """Load the health of the model on its own pictures; ``None`` if it was not measured."""
+    path = find_file(args.model, variant_name(HEALTH_FILE, args.variant), args.revision)
+    return None if path is None else HealthReport.load(path)
+
+
+def tell_foreign_images(
+    args: argparse.Namespace, pipeline: FDAEPipeline, images: Sequence[PIL.Image.Image], names: Sequence[str]
+) -> None:
+    """Say on stderr which images are unlike the model's own, if it is known how well it reconstructs those."""
+    health = load_health(args)
+    if health is not None:
+        for image in find_foreign_images(pipeline, images, health, BATCH_SIZE):
+            print(image.describe(names[image.index]), file=sys.stderr)
 
 
 def make_generator(args: argparse.Namespace) -> torch.Generator:

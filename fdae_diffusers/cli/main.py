@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from ..errors import FDAEError, first_line
 from ..utils.arguments import parse_config, run_script
 from ..utils.files import whole_file
-from .parser import MODEL_VARIABLE, Command, InputFile, make_parser
+from .parser import MODEL_VARIABLE, Command, InputFile, InputPath, make_parser
 from .table import COMMANDS
 
 PACKAGE = __name__.split(".")[0]
@@ -77,11 +77,11 @@ def _check_inputs(args: argparse.Namespace) -> None:
     """Raise FDAEError for the first file to read that is not there, or is a folder."""
     for value in vars(args).values():
         for path in value if isinstance(value, list) else [value]:
-            if not isinstance(path, InputFile):
+            if not isinstance(path, InputPath):
                 continue
             if not Path(path).exists():
                 raise FDAEError(f"there is no file {path}")
-            if Path(path).is_dir():
+            if isinstance(path, InputFile) and Path(path).is_dir():
                 raise FDAEError(f"{path} is a folder: name the images in it")
 
 

@@ -78,8 +78,14 @@ def make_parser(commands: Iterable[Command]) -> Parser:
 # --- Arguments
 
 
-class InputFile(str):
-    """Path of a file that a command reads, which has to exist before the work begins."""
+class InputPath(str):
+    """Path of a file or folder that a command reads, which has to exist before the work begins."""
+
+    __slots__ = ()
+
+
+class InputFile(InputPath):
+    """Path of a file that a command reads."""
 
     __slots__ = ()
 
