@@ -35,7 +35,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-TIMEOUT = 60_000
+TIMEOUT = 40_000
 
 
 def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path):

@@ -32,8 +32,10 @@ export class ModelClient {
    * @param {Float32Array} pixelValues
    * @returns {Promise<Encoding>}
    */
-  encode(pixelValues) {
-    return this.#call("encode", { pixelValues });
+  async encode(pixelValues) {
+    const result = await this.#call("encode", { pixelValues });
+    if (result.dropped) throw new Error("Another model was opened meanwhile.");
+    return result;
   }
 
   /**

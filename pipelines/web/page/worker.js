@@ -47,16 +47,20 @@ async function work() {
   working = true;
   while (waiting.length > 0) {
     waiting.sort((a, b) => URGENCY.indexOf(a.type) - URGENCY.indexOf(b.type));
-    const job = /** @type {Job} */ (waiting.shift());
-    try {
-      reply(job.id, await run(job));
-    } catch (error) {
-      const message = error instanceof ModelError ? error.message : `The model failed: ${error}`;
-      self.postMessage({ id: job.id, error: message });
-    }
+    await answer(/** @type {Job} */ (waiting.shift()));
     await pause();
   }
   working = false;
+}
+
+/** @param {Job} job */
+async function answer(job) {
+  try {
+    reply(job.id, await run(job));
+  } catch (error) {
+    const message = error instanceof ModelError ? error.message : `The model failed: ${error}`;
+    self.postMessage({ id: job.id, error: message });
+  }
 }
 
 /** @param {Job} job */
@@ -76,20 +80,24 @@ async function run({ type, data }) {
   for await (const step of model.sample(condition, data.latents)) {
     values = step;
     await pause();
-    if (type === "refine" && isVoid()) return DROPPED;
-    if (type === "cell") await letUrgentJobsPass();
+    if (type === "refine" && waiting.some((other) => other.type === "preview" || other.type === "load"))
+      return DROPPED;
+    await letPass(URGENCY.slice(1, URGENCY.indexOf(type)));
   }
   return { values, masks: condition.masks };
 }
 
-const isVoid = () => waiting.some(({ type }) => type !== "refine" && type !== "cell");
-
-async function letUrgentJobsPass() {
+/**
+ * Run waiting jobs of some types in the middle of another job.
+ *
+ * @param {JobType[]} types
+ */
+async function letPass(types) {
   for (;;) {
-    const index = waiting.findIndex(({ type }) => type === "encode" || type === "preview" || type === "refine");
+    const index = waiting.findIndex(({ type }) => types.includes(type));
     if (index < 0) return;
     const [job] = waiting.splice(index, 1);
-    reply(job.id, await run(job));
+    await answer(job);
     await pause();
   }
 }
