@@ -230,7 +230,7 @@ def _replace_indexing() -> None:
 
     def convert(index):
         if isinstance(index, list):
-            return torch.tensor(index, device=NAME)
+            return torch.tensor(index, dtype=None if index else torch.long, device=NAME)
         return tuple(map(convert, index)) if isinstance(index, tuple) else index
 
     torch.Tensor.__getitem__ = lambda self, index: get(
