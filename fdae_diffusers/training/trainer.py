@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from ..data.reading import one_line_errors
 from ..errors import RunInterrupted, user_errors
 from ..hub.card import write_model_card
+from ..hub.examples import save_examples
 from ..hub.publish import prepare_repository, publish
 from ..pipeline_fdae import FDAEPipeline
 from ..utils.arguments import JSONMapping
@@ -234,6 +235,7 @@ class Trainer:
                 figures = make_figures(pipeline, self.shown, swap_grid=True)
                 self._track(figures)
                 save_figures(figures, self.output_dir)
+                save_examples(self.shown, self.output_dir)
                 write_record(self.config, self.accelerator, pipeline, self.model_id, cost, steps)
                 write_model_card(self.output_dir)
                 if self.model_id is not None:

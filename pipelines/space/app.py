@@ -62,7 +62,7 @@ def main() -> None:
     """Load the model and serve the app."""
     model = find_model()
     pipeline = load_pipeline(model)
-    app = build(pipeline, example_images(pipeline.encoder.config.sample_size), model)
+    app = build(pipeline, example_images(pipeline.encoder.config.sample_size, model), model)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     # Fonts of the visitor's system: nothing is fetched from elsewhere.
     theme = gr.themes.Soft(primary_hue="orange", font=["system-ui", "sans-serif"], font_mono=["ui-monospace"])
