@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from glob import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -80,21 +81,23 @@ def _run_with_config(command: Command, config: str, argv: Sequence[str]) -> None
 
 def _default_model(args: argparse.Namespace) -> str:
     """The model of a command that names none: the one that comes with the package, but not for anybody's pictures."""
-    if any(path != EXAMPLE for path in input_files(args)) or getattr(args, "dataset", None) is not None:
+    if (
+        any(path != EXAMPLE and not path.endswith(".safetensors") for path in input_files(args))
+        or getattr(args, "dataset", None) is not None
+    ):
         raise FDAEError(f"name a model: --model FOLDER_OR_HUB_ID, or the environment variable {MODEL_VARIABLE}")
     return SHIPPED_MODEL
 
 
 def _write(command: Command, args: argparse.Namespace) -> None:
     """Let a command write its output: whole, and over an existing file only if asked to."""
-    path = _choose_format(args)  # before looking for it
-    others = (
-        path.parent.glob(f"{path.stem}-[0-9]*{path.suffix}") if vars(args).get("output_format") == "images" else ()
-    )
-    if not args.overwrite and (found := next(iter(others), None)):
-        raise FDAEError(f"{found} exists already: name another --output, or add --overwrite to replace files")
-    if path.exists() and (path.is_dir() or not args.overwrite):
-        raise FDAEError(f"{path} exists already: name another --output, or add --overwrite to replace a file")
+    path = _choose_format(args)
+    names = [escape(path.name)]
+    if getattr(args, "output_format", None) == "images":  # further pictures
+        names.append(f"{escape(path.stem)}-[0-9]*{path.suffix}")
+    found = [file for name in names for file in path.parent.glob(name)] if path.parent.is_dir() else []
+    if found and (path.is_dir() or not args.overwrite):
+        raise FDAEError(f"{found[0]} exists already: name another --output, or add --overwrite to replace a file")
     try:
         with whole_file(path) as unfinished:
             unfinished.touch()  # fails now, not after the work

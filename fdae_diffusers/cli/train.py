@@ -61,7 +61,7 @@ def _plan(args: argparse.Namespace, photos: str, flags: list[str]) -> Plan:
     _check_no_model(folder, args.overwrite)
     fixed = {flag[2:].split("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")}
     num_files = sum(path.is_file() for path in Path(photos).rglob("*"))
-    print(f"trying a few steps for {num_files:,} files ...")
+    print(f"trying a few steps for {num_files:,} files ...", flush=True)
     minutes = 20.0 if args.minutes is None else args.minutes
     plan = plan_training(config, max(num_files, 1), minutes, args.resolution, fixed)
     prepared = prepare_pictures(photos, folder / "pictures" / Path(photos).resolve().name, plan.resolution, args.fit)
@@ -71,7 +71,7 @@ def _plan(args: argparse.Namespace, photos: str, flags: list[str]) -> Plan:
     config = replace(plan.config, train_data_dir=str(prepared.folder), train_batch_size=batch_size)
     plan = replace(plan, config=config, num_images=prepared.num_pictures)
     print(_told(prepared, args.fit))
-    print(plan.describe(datetime.now()))
+    print(plan.describe(datetime.now()), flush=True)
     return plan
 
 
