@@ -9,7 +9,9 @@ from .irs import irs
 from .mask_quality import mask_quality
 from .mig import mig, self_mig
 from .modularity import modularity_explicitness
+from .nearest import read_factors, swap_effects
 from .sap import sap
+from .segmentation import mask_statistics, segmentation_scores
 from .suite import evaluate_codes
 
 __all__ = [
@@ -21,8 +23,12 @@ __all__ = [
     "factor_vae_score",
     "irs",
     "mask_quality",
+    "mask_statistics",
     "mig",
     "modularity_explicitness",
+    "read_factors",
     "sap",
+    "segmentation_scores",
     "self_mig",
+    "swap_effects",
 ]

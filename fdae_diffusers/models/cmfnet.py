@@ -64,6 +64,8 @@ class CMFNet(ModelMixin, ConfigMixin):
         mask_decoder_size: Height and width D_M works up to, ``sample_size`` by default.
         mask_decoder_norm: ``"released"`` (as the published weights) or ``"paper"``.
         norm_num_groups: Groups of D_M's GroupNorms.
+        ground_bias: Added to the mask logits of the first concept, the ground: a pixel belongs to it unless another
+            concept claims the pixel. Zero in the paper.
 
     Raises:
         FDAEError: If ``num_concepts`` or a size is below one, or D_M or the backbone cannot be built as asked.
@@ -84,6 +86,7 @@ class CMFNet(ModelMixin, ConfigMixin):
         mask_decoder_size: int | None = None,
         mask_decoder_norm: MaskDecoderNorm = "released",
         norm_num_groups: int = 32,
+        ground_bias: float = 0.0,
     ):
         super().__init__()
         sizes = {
@@ -148,7 +151,10 @@ class CMFNet(ModelMixin, ConfigMixin):
         if self.mask_decoder is None or codes.mask is None:
             size = self.config.sample_size
             return codes.content.new_ones(len(codes), 1, size, size)
-        return self.mask_decoder(codes.mask).softmax(dim=1)  # (B, N, H, W)
+        logits = self.mask_decoder(codes.mask)  # (B, N, H, W)
+        if self.config.ground_bias:
+            logits = torch.cat([logits[:, :1] + self.config.ground_bias, logits[:, 1:]], dim=1)
+        return logits.softmax(dim=1)
 
     @apply_forward_hook
     def condition_map(self, content_codes: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:

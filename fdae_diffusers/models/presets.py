@@ -1,7 +1,8 @@
 """Named configurations of the two networks.
 
-``shapes3d``, ``mpi3d`` and ``cars3d`` are the paper's (64x64, 296 M parameters at N = 6). ``tiny-32`` and ``tiny-64``
-train on a CPU: half-resolution masks and a U-Net of 16 to 32 channels.
+``shapes3d``, ``mpi3d`` and ``cars3d`` are the paper's (64x64, 296 M parameters at N = 6). ``tiny-32``, ``tiny-64`` and
+``patch-64`` train on a CPU: half-resolution masks and a U-Net of 16 to 32 channels. That of ``patch-64`` works on
+patches of 2x2 pixels, in half the time of ``tiny-64``.
 """
 
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ _TINY_UNET: dict[str, Any] = {
     "norm_num_groups": 8,
     "dropout": 0.0,
 }
+_TINY_MASKS_64 = {"mask_decoder_channels": [48, 48, 32, 16], "mask_decoder_size": 32}  # 4x4 to 32x32
 
 # name -> (U-Net configuration, CMFNet configuration); what is not named keeps the class's default, the paper's.
 PRESETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -65,9 +67,21 @@ PRESETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             **_TINY_ENCODER,
             "sample_size": 64,
             "num_concepts": 6,
-            "mask_decoder_channels": [48, 48, 32, 16],  # 4x4 to 32x32
-            "mask_decoder_size": 32,
+            **_TINY_MASKS_64,
         },
+    ),
+    "patch-64": (
+        {
+            **_TINY_UNET,
+            "sample_size": 64,
+            "patch_size": 2,
+            "block_out_channels": [32, 32, 32],
+            "down_block_types": ["DownBlock2D", "DownBlock2D", "AttnDownBlock2D"],
+            "up_block_types": ["AttnUpBlock2D", "UpBlock2D", "UpBlock2D"],
+            "downsample_type": "conv",
+            "upsample_type": "conv",
+        },
+        {**_TINY_ENCODER, "sample_size": 64, "num_concepts": 6, **_TINY_MASKS_64},
     ),
 }
 

@@ -11,6 +11,7 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import nn
+from torch.nn import functional as F
 
 from ..errors import FDAEError
 
@@ -22,6 +23,9 @@ class FDAEUNet2DModel(UNet2DModel):
         condition_channels: Channels d_F of the condition map, and of the stem that it is added to.
         timestep_scale: Factor on the timestep before its embedding. EDM schedulers emit c_noise = ln(sigma) / 4; the
             released code embeds 1000 * c_noise.
+        patch_size: Side of the squares of pixels that become the channels of one: the levels then start at
+            ``sample_size / patch_size``, for a fraction of the cost. The stem, and the condition map that is added to
+            it, keep the image's resolution.
         sample_size: Height and width of the image.
         in_channels: Channels of the image.
         out_channels: Channels of the output.
@@ -63,6 +67,7 @@ class FDAEUNet2DModel(UNet2DModel):
         self,
         condition_channels: int = 80,
         timestep_scale: float = 1000.0,
+        patch_size: int = 1,
         sample_size: int | tuple[int, int] | None = 64,
         in_channels: int = 3,
         out_channels: int = 3,
@@ -102,10 +107,14 @@ class FDAEUNet2DModel(UNet2DModel):
                 "EDM preconditioning needs center_input_sample=False and time_embedding_type='positional', "
                 f"not {center_input_sample} and {time_embedding_type!r}"
             )
-        scale = 2 ** (len(block_out_channels) - 1)
+        if patch_size < 1:
+            raise FDAEError(f"patch_size must be at least 1, not {patch_size}")
+        scale = patch_size * 2 ** (len(block_out_channels) - 1)
         if isinstance(sample_size, int) and (sample_size < 1 or sample_size % scale):
+            patches = f" of patches of {patch_size}" if patch_size > 1 else ""
             raise FDAEError(
-                f"sample_size={sample_size} must be a multiple of {scale}: there are {len(block_out_channels)} levels"
+                f"sample_size={sample_size} must be a multiple of {scale}: "
+                f"there are {len(block_out_channels)} levels{patches}"
             )
         super().__init__(
             sample_size=sample_size,
@@ -136,7 +145,10 @@ class FDAEUNet2DModel(UNet2DModel):
             num_train_timesteps=num_train_timesteps,
         )
         self.conv_stem = nn.Conv2d(in_channels, condition_channels, kernel_size=3, padding=1)
-        self.conv_in = nn.Conv2d(condition_channels, block_out_channels[0], kernel_size=3, padding=1)
+        patch_area = patch_size**2
+        self.conv_in = nn.Conv2d(patch_area * condition_channels, block_out_channels[0], kernel_size=3, padding=1)
+        if patch_size > 1:
+            self.conv_out = nn.Conv2d(block_out_channels[0], patch_area * out_channels, kernel_size=3, padding=1)
         self._zero_output_layers()
 
     def _zero_output_layers(self) -> None:
@@ -148,8 +160,8 @@ class FDAEUNet2DModel(UNet2DModel):
             elif isinstance(module, Attention):
                 nn.init.zeros_(module.to_out[0].weight)
                 nn.init.zeros_(module.to_out[0].bias)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        for parameter in self.conv_out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(
         self,
@@ -174,4 +186,7 @@ class FDAEUNet2DModel(UNet2DModel):
         # A tensor, because UNet2DModel casts plain numbers to integers.
         timestep = torch.as_tensor(timestep, dtype=torch.float32, device=sample.device) * self.config.timestep_scale
         hidden_states = self.conv_stem(sample) + condition_map  # (B, d_F, H, W)
-        return super().forward(hidden_states, timestep, class_labels=class_labels, return_dict=return_dict)
+        hidden_states = F.pixel_unshuffle(hidden_states, self.config.patch_size)  # (B, p^2 d_F, H / p, W / p)
+        output = super().forward(hidden_states, timestep, class_labels=class_labels).sample
+        output = F.pixel_shuffle(output, self.config.patch_size)  # (B, out_channels, H, W)
+        return UNet2DOutput(sample=output) if return_dict else (output,)

@@ -83,6 +83,11 @@ class ObjectiveConfig:
     p_mean: float = _setting(-1.2, "Mean of ln(sigma).")
     p_std: float = _setting(1.2, "Standard deviation of ln(sigma).")
     loss_weights: JSONMapping = _mapping(_loss_weights_help)
+    p_mean_end: float | None = _setting(None, "Move p_mean to this value during training.")
+    p_std_end: float | None = _setting(None, "Move p_std to this value.")
+    loss_weights_end: JSONMapping = _mapping("Move these weights to these values, on a logarithmic scale; JSON.")
+    move_start: float = _setting(0.5, "Share of the steps after which these settings begin to move.")
+    move_end: float = _setting(0.8, "Share of the steps after which they have arrived.")
     reduction: Literal["released", "paper"] = _setting(
         "released", "Reduction of L_CD and L_ME; the default loss weights belong to released."
     )
@@ -96,8 +101,20 @@ class ObjectiveConfig:
 
     def __post_init__(self):
         self.loss_weights = JSONMapping(complete_loss_weights(self.loss_weights))
+        self.loss_weights_end = JSONMapping(self.loss_weights_end)
+        complete_loss_weights(self.loss_weights_end)  # their names and types
+        for name, weight in self.loss_weights_end.items():
+            if min(weight, self.loss_weights[name]) <= 0:
+                raise FDAEError(f"the weight of {name} must be positive at both ends to move on a logarithmic scale")
         check_at_least_one(self, ("micro_batch_size",))
         _check_positive(self, "p_std")
+        if self.p_std_end is not None:
+            _check_positive(self, "p_std_end")
+        if not 0 <= self.move_start < self.move_end <= 1:
+            raise FDAEError(
+                "move_start and move_end are shares of the steps with 0 <= move_start < move_end <= 1, "
+                f"not {self.move_start} and {self.move_end}"
+            )
 
 
 @dataclass

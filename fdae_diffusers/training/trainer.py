@@ -37,6 +37,7 @@ from .distributed import (
 from .ema import VARIANT, ModelAverage
 from .faults import check_weights, explained_faults
 from .meter import LossMeter
+from .phases import moving_settings
 from .results import save_pipeline, write_record
 from .steps import NUM_IMAGES, StepsMeasurement, measure_steps, scheduler_for
 from .stop_signal import Interruption
@@ -169,6 +170,9 @@ class Trainer:
 
     def _train_step(self, batches: Iterator[dict[str, torch.Tensor]]) -> None:
         """One step of the optimizer, over as many batches as are accumulated."""
+        objective = self.accelerator.unwrap_model(self.objective)
+        for name, value in moving_settings(self.config, self.step / self.config.max_train_steps).items():
+            setattr(objective, name, value)
         for _ in range(self.config.gradient_accumulation_steps):
             with self.accelerator.accumulate(self.objective):
                 output = self.objective(next(batches)["pixel_values"])

@@ -36,6 +36,8 @@ def test_presets_build_networks_that_belong_together(preset):
         ({"unet": {"condition_channels": 8}}, "do not belong together"),
         ({"encoder": {"num_concepts": 0}}, "num_concepts must be at least 1"),
         ({"unet": {"sample_size": 30}}, "multiple of 4"),
+        ({"unet": {"patch_size": 3}}, "multiple of 12: there are 3 levels of patches of 3"),
+        ({"unet": {"patch_size": 0}}, "patch_size must be at least 1"),
         ({"encoder": {"mask_decoder_size": 10}}, "multiple of 4"),
         ({"encoder": {"backbone": "resnet19"}}, "unknown backbone"),
         ({"encoder": {"backbone": {"model_type": "nope"}}}, "nope"),
@@ -45,6 +47,31 @@ def test_presets_build_networks_that_belong_together(preset):
 def test_unbuildable_networks_are_refused_with_a_reason(overrides, message):
     with pytest.raises(FDAEError, match=message):
         build_models("tiny-32", **overrides)
+
+
+def test_patches_keep_the_resolution_of_image_and_condition_map():
+    unet = FDAEUNet2DModel(**MICRO_UNET, patch_size=2)
+    torch.nn.init.normal_(unet.conv_out.weight)
+    sample, condition_map = torch.randn(2, 3, 16, 16), torch.randn(2, 4, 16, 16, requires_grad=True)
+    output = unet(sample, torch.zeros(2), condition_map).sample
+    assert output.shape == sample.shape
+    assert unet(sample, torch.zeros(2), condition_map, return_dict=False)[0].shape == sample.shape
+    output.square().sum().backward()
+    assert condition_map.grad.ne(0).all()
+    levels = []
+    unet.mid_block.register_forward_hook(lambda module, inputs, output: levels.append(output.shape[-1]))
+    unet(sample, torch.zeros(2), condition_map)
+    assert levels == [4]  # 16 / 2 at the first level, and half of it at the second
+
+
+def test_patches_are_saved_with_the_model(tmp_path):
+    unet = FDAEUNet2DModel(**MICRO_UNET, patch_size=2)
+    torch.nn.init.normal_(unet.conv_out.weight)
+    unet.save_pretrained(tmp_path)
+    inputs = torch.randn(1, 3, 16, 16), torch.zeros(1), torch.randn(1, 4, 16, 16)
+    loaded = FDAEUNet2DModel.from_pretrained(tmp_path)
+    assert loaded.config.patch_size == 2
+    torch.testing.assert_close(loaded(*inputs).sample, unet.eval()(*inputs).sample)
 
 
 def test_masks_sum_to_one_and_the_map_spreads_adjusted_codes_over_them():
@@ -58,6 +85,19 @@ def test_masks_sum_to_one_and_the_map_spreads_adjusted_codes_over_them():
         output.masks[:, n, None] * encoder.adjust[n](output.content_codes[:, n])[:, :, None, None] for n in range(3)
     )
     torch.testing.assert_close(output.condition_map, literal)
+
+
+def test_pixels_belong_to_the_ground_unless_another_concept_claims_them():
+    plain = CMFNet(**MICRO_ENCODER).eval()
+    ground = CMFNet(**MICRO_ENCODER, ground_bias=3.0).eval()
+    ground.load_state_dict(plain.state_dict())
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    masks, biased = plain(images).masks, ground(images).masks
+    weights = masks * torch.tensor([3.0, 0.0, 0.0]).exp()[:, None, None]
+    torch.testing.assert_close(biased, weights / weights.sum(1, keepdim=True))
+    ground.start_with_shared_masks(std=0.0)
+    share = torch.tensor(3.0).exp() / (torch.tensor(3.0).exp() + 2)
+    torch.testing.assert_close(ground(images).masks[:, 0], share.expand(2, 16, 16))
 
 
 def test_single_concept_is_the_baseline_without_masks():
