@@ -22,7 +22,7 @@ from baseline import make_literal
 
 from fdae_diffusers import EDMHeunScheduler, FDAEObjective
 from fdae_diffusers.models.presets import build_models
-from fdae_diffusers.utils.memory import enable_selective_checkpointing, keep_freed_memory
+from fdae_diffusers.utils.memory import enable_full_checkpointing, enable_selective_checkpointing, keep_freed_memory
 
 # name -> (preset, U-Net arguments, batch size)
 SCALES = {
@@ -44,6 +44,8 @@ VARIANTS = {
     "bf16_micro": "bf16 and micro",
     "bf16_selective": "bf16 and selective",
     "compile": "the same through torch.compile",
+    "bf16_compile": "bf16 through torch.compile",
+    "tf32": "the same with convolutions and matrix products in TF32, on a GPU; all other float32 is exact",
 }
 
 
@@ -52,7 +54,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", choices=SCALES, default="tiny")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["literal", "package"])
-    parser.add_argument("--steps", type=int, default=3, help="steps timed, after one to warm up")
+    parser.add_argument("--batch_size", type=int, help="instead of the scale's")
+    parser.add_argument("--warmup", type=int, default=1, help="steps before those that are timed")
+    parser.add_argument("--steps", type=int, default=3, help="steps timed")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu", help="cuda measures on a GPU, with synchronisation")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
@@ -61,7 +65,8 @@ def main() -> None:
         print(json.dumps(measure(args)))
         return
 
-    print(f"{args.scale}: batch {SCALES[args.scale][2]}, {args.threads} threads, median of {args.steps} steps")
+    batch_size = args.batch_size or SCALES[args.scale][2]
+    print(f"{args.scale}: batch {batch_size}, {args.threads} threads, median of {args.steps} steps")
     print(
         f"{'variant':<15} {'wall s':>7} {'CPU s':>7} {'system':>7} {'GB':>5} | ratio {'wall':>5} {'CPU':>5} {'GB':>5}"
     )
@@ -84,6 +89,10 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     preset, unet_arguments, batch_size = SCALES[args.scale]
+    batch_size = args.batch_size or batch_size
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = args.variant == "tf32"
+    torch.set_float32_matmul_precision("high" if args.variant == "tf32" else "highest")
     unet, encoder = build_models(preset, unet_arguments)
     before = peak_memory(args.device)
     literal = args.variant.startswith("literal")
@@ -95,13 +104,13 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         if args.variant.endswith("selective"):
             enable_selective_checkpointing(network)
         elif args.variant == "full":
-            network.enable_gradient_checkpointing()
+            enable_full_checkpointing(network)
     micro_batch_size = batch_size // 4 if args.variant.endswith("micro") else None
     objective = FDAEObjective(unet, encoder, EDMHeunScheduler(), micro_batch_size=micro_batch_size).to(args.device)
     pixel_values = torch.rand(batch_size, 3, *[unet.config.sample_size] * 2, device=args.device) * 2 - 1
     if args.variant == "channels_last":
         objective, pixel_values = (x.to(memory_format=torch.channels_last) for x in (objective, pixel_values))
-    if args.variant == "compile":
+    if args.variant.endswith("compile"):
         objective.unet.compile()
         objective.encoder.compile()
     optimizer = torch.optim.RAdam(objective.parameters(), lr=1e-4, foreach=not literal)
@@ -116,11 +125,11 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
             torch.accelerator.synchronize()
 
     times = []
-    for _ in range(1 + args.steps):
+    for _ in range(args.warmup + args.steps):
         start = clocks()
         step()
         times.append([after - before for before, after in zip(start, clocks(), strict=True)])
-    wall, cpu, system = map(median, zip(*times[1:], strict=True))
+    wall, cpu, system = map(median, zip(*times[args.warmup :], strict=True))
     return {"wall": wall, "cpu": cpu, "system": system, "memory": peak_memory(args.device) - before}
 
 

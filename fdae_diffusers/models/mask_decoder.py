@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import FDAEError
+from .normalization import AutocastGroupNorm
 
 MaskDecoderNorm = Literal["released", "paper"]
 
@@ -57,9 +58,9 @@ class MaskDecoderBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, norm_num_groups: int, pre_norm: bool):
         super().__init__()
-        self.norm_in = nn.GroupNorm(norm_num_groups, in_channels) if pre_norm else nn.Identity()
+        self.norm_in = AutocastGroupNorm(norm_num_groups, in_channels) if pre_norm else nn.Identity()
         self.conv = UpsampleConv2d(in_channels, out_channels)
-        self.norm_out = nn.GroupNorm(norm_num_groups, out_channels)
+        self.norm_out = AutocastGroupNorm(norm_num_groups, out_channels)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Map (B, in_channels, h, w) to (B, out_channels, 2h, 2w)."""

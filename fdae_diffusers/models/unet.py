@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..errors import FDAEError
+from .normalization import keep_group_norm_in_half_precision
 
 
 class FDAEUNet2DModel(UNet2DModel):
@@ -149,6 +150,7 @@ class FDAEUNet2DModel(UNet2DModel):
         self.conv_in = nn.Conv2d(patch_area * condition_channels, block_out_channels[0], kernel_size=3, padding=1)
         if patch_size > 1:
             self.conv_out = nn.Conv2d(block_out_channels[0], patch_area * out_channels, kernel_size=3, padding=1)
+        keep_group_norm_in_half_precision(self)
         self._zero_output_layers()
 
     def _zero_output_layers(self) -> None:

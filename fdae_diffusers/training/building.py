@@ -6,7 +6,7 @@ from ..errors import user_errors
 from ..models import CMFNet, FDAEUNet2DModel, compatibility
 from ..models.presets import build_models
 from ..objective import FDAEObjective
-from ..utils.memory import enable_selective_checkpointing
+from ..utils.memory import enable_full_checkpointing, enable_selective_checkpointing
 from .config import NetworkConfig, TrainingConfig
 from .distributed import check_configuration
 from .steps import scheduler_for
@@ -47,7 +47,7 @@ def build_objective(config: TrainingConfig, unet: FDAEUNet2DModel, encoder: CMFN
         if config.gradient_checkpointing == "selective":
             enable_selective_checkpointing(network)
         elif config.gradient_checkpointing == "full":
-            network.enable_gradient_checkpointing()
+            enable_full_checkpointing(network)
     if config.torch_compile:  # in place: names of parameters stay
         unet.compile()
         encoder.compile()

@@ -85,6 +85,7 @@ def load_checkpoint(
         # accelerate silently ignores unreadable random states, so load them first.
         load(path / f"random_states_{accelerator.process_index}.pkl")
         accelerator.load_state(str(path))
+        _keep_steps_on_host(accelerator)
         if average is not None:
             average.load(path, accelerator.process_index)
         if stream is not None:
@@ -93,6 +94,18 @@ def load_checkpoint(
         raise
     except Exception as error:  # of accelerate, torch, pickle or safetensors
         raise _damaged(path, error) from error
+
+
+def _keep_steps_on_host(accelerator: Accelerator) -> None:
+    """Put the optimizer's counts of steps back on the CPU, where a new run has them.
+
+    In a run of several processes accelerate loads them to the device. RAdam reads each with `.item()`, several times
+    per step and parameter: thousands of waits for the device in every step.
+    """
+    for optimizer in accelerator._optimizers:
+        for state in optimizer.state.values():
+            if isinstance(state.get("step"), torch.Tensor):
+                state["step"] = state["step"].cpu()
 
 
 def _damaged(path: Path, error: Exception) -> FDAEError:

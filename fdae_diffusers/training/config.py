@@ -138,7 +138,13 @@ class OptimizationConfig:
         "Recompute activations of U-Net and D_M in the backward pass to save memory; selective: only cheap ones.",
     )
     mixed_precision: Literal["no", "fp16", "bf16"] | None = _setting(None, "Instead of accelerate's configuration.")
-    enable_tf32: bool = _setting(False, "Multiply float32 matrices in TF32 on GPUs that can: faster, less exact.")
+    enable_tf32: bool = _setting(
+        True,
+        "Convolve and multiply float32 in TF32 on GPUs that can; False: exact, and several times slower.",
+    )
+    allow_slow_cpu: bool = _setting(
+        False, "Train networks of over 50 M parameters on a CPU too, which takes months instead of hours."
+    )
     torch_compile: bool = _setting(False, "Compile both networks with torch.compile: minutes of start, faster steps.")
     seed: int = _setting(0, "Seed of weights, noise and data order.")
 
@@ -195,6 +201,7 @@ FREE_ON_RESUME = {item.name for section in (OutputConfig, HubConfig) for item in
     "cache_images",
     "dataloader_num_workers",
     "enable_tf32",
+    "allow_slow_cpu",
     "torch_compile",
     "gradient_checkpointing",
     "micro_batch_size",

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration, init_empty_weights
+from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataParallelKwargs, init_empty_weights
 from accelerate.utils import DistributedType, GradientAccumulationPlugin, ProjectConfiguration, broadcast_object_list
 from diffusers import ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 
 from ..errors import FDAEError, user_errors
 from ..objective import FDAEObjective
@@ -22,11 +22,15 @@ ResultT = TypeVar("ResultT")
 
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:
-    """Set up accelerate for the processes that a launcher started: one, several (DDP), FSDP or DeepSpeed.
+    """Set up accelerate for the processes that a launcher started: one, several (DDP) or FSDP.
 
     Raises:
         FDAEError: If the launcher asked for something that the run would not get, or that cannot be had together.
     """
+    if _is_asked_for("DEEPSPEED"):
+        raise FDAEError(
+            "DeepSpeed is not supported: use DDP (training/configs/accelerate/multi-gpu.yaml) or FSDP (fsdp.yaml)"
+        )
     accelerator = Accelerator(
         # Without this, processes on a machine without GPUs would not see each other.
         cpu=not torch.accelerator.is_available(),
@@ -40,29 +44,49 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
         project_config=ProjectConfiguration(
             project_dir=config.output_dir, logging_dir=str(Path(config.output_dir) / "logs")
         ),
-        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=config.seed),
+        dataloader_config=DataLoaderConfiguration(
+            use_seedable_sampler=True,
+            data_seed=config.seed,
+            non_blocking=True,  # the next batch is prepared while the device still works
+        ),
+        # The gradients live in the buckets that are sent; otherwise each process would hold them twice.
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
     _check_engine(accelerator, config)
-    if config.enable_tf32:
-        torch.set_float32_matmul_precision("high")
+    _choose_kernels(accelerator.device, config.enable_tf32)
+    if accelerator.distributed_type == DistributedType.FSDP:
+        # Autocast chooses the precision of each operation, as in DDP, so weights are gathered in float32. In bfloat16,
+        # batch normalisation would get weights of another type than its statistics, and images would be rounded.
+        accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
+            reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
     return accelerator
+
+
+def _choose_kernels(device: torch.device, enable_tf32: bool) -> None:
+    """Set how convolutions and matrix products of float32 are computed on CUDA; both alike, unlike torch's default."""
+    torch.set_float32_matmul_precision("high" if enable_tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = enable_tf32
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # the shapes of a training never change: find the fastest kernel once
+
+
+def _is_asked_for(engine: str) -> bool:
+    return os.environ.get(f"ACCELERATE_USE_{engine}", "false").lower() == "true"
 
 
 def _check_engine(accelerator: Accelerator, config: TrainingConfig) -> None:
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started != accelerator.num_processes:
         raise FDAEError(f"{started} processes were started, but accelerate makes {accelerator.num_processes} of them")
-    for engine, variable in (("FSDP", "ACCELERATE_USE_FSDP"), ("DEEPSPEED", "ACCELERATE_USE_DEEPSPEED")):
-        if os.environ.get(variable, "false").lower() == "true" and accelerator.distributed_type.value != engine:
-            raise FDAEError(f"{engine} was asked for, but needs several GPUs: choose another accelerate configuration")
+    if _is_asked_for("FSDP") and accelerator.distributed_type != DistributedType.FSDP:
+        raise FDAEError("FSDP was asked for, but needs several GPUs: choose another accelerate configuration")
     if config.report_to != "none" and not accelerator.log_with:  # accelerate silently leaves it out
         raise FDAEError(f"report_to={config.report_to} needs a package that is missing: install it, or take none")
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":  # and this
         raise FDAEError("mixed_precision=fp16 needs a GPU: use bf16 or no")
-    if config.use_ema and accelerator.distributed_type == DistributedType.DEEPSPEED:
-        raise FDAEError("use_ema does not work with DeepSpeed, which keeps the weights to itself: use DDP or FSDP")
     if config.micro_batch_size is not None:
-        if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        if accelerator.distributed_type == DistributedType.FSDP:
             raise FDAEError("micro_batch_size needs whole weights in each process: use one process or DDP")
         if accelerator.mixed_precision == "fp16":  # whose scaling of the loss comes after the gradients
             raise FDAEError("micro_batch_size does not work with mixed_precision=fp16: use bf16 or no")

@@ -1,6 +1,7 @@
 """The training loop of FDAE on accelerate: one CPU core to many GPUs with the same code."""
 
 import itertools
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from .batches import StreamLoader, load_images, log_skipped, make_loader, pick_u
 from .building import CUSTOM_PRESET, Networks, build_networks, build_objective, check_networks
 from .checkpoints import checkpoint_step, delete_unfinished, find_checkpoint, load_checkpoint, save_checkpoint
 from .config import TrainingConfig
+from .device_fit import check_device, count_parameters, describe_run
 from .distributed import (
     gathered_pipeline,
     make_accelerator,
@@ -82,6 +84,7 @@ class Trainer:
         resume_from = find_checkpoint(config)
         _check_writable(self.output_dir)
         self.accelerator = make_accelerator(config)
+        check_device(config, self.accelerator, networks)
         # Before hours of training, not after.
         self.model_id = on_main_process(self.accelerator, self._prepare_repository) if config.push_to_hub else None
         if self.accelerator.device.type == "cpu":
@@ -94,6 +97,8 @@ class Trainer:
             networks = build_networks(config)
         else:
             check_networks(*networks)
+        if self.accelerator.is_main_process:
+            tqdm.write(describe_run(config, self.accelerator, count_parameters(networks)), file=sys.stderr)
         objective = build_objective(config, *networks)
         if self.accelerator.process_index > 0:
             set_seed(config.seed, device_specific=True)
@@ -141,7 +146,7 @@ class Trainer:
                 self._train_step(batches)
                 self.step += 1
                 progress.update()
-                stop = interruption.requested(self.step)
+                stop = interruption.requested()
                 last = self.step == config.max_train_steps
                 saves = stop or _is_due(self.step, config.checkpointing_steps)
                 if last or saves or _is_due(self.step, config.logging_steps):
@@ -175,7 +180,9 @@ class Trainer:
             setattr(objective, name, value)
         for _ in range(self.config.gradient_accumulation_steps):
             with self.accelerator.accumulate(self.objective):
-                output = self.objective(next(batches)["pixel_values"])
+                pixel_values = next(batches)["pixel_values"]
+                with self.accelerator.autocast():  # FSDP, unlike DDP, does not bring its own
+                    output = self.objective(pixel_values)
                 self.accelerator.backward(output.loss)
                 if self.accelerator.sync_gradients and self.config.max_grad_norm is not None:
                     self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.max_grad_norm)
@@ -242,15 +249,17 @@ class Trainer:
                 save_examples(self.shown, self.output_dir)
                 write_record(self.config, self.accelerator, pipeline, self.model_id, cost, steps)
                 write_model_card(self.output_dir)
-                if self.model_id is not None:
-                    publish(self.output_dir, self.model_id, self.config.hub_dry_run_dir)
         self.accelerator.wait_for_everyone()
+        # After the last barrier: the others end, where NCCL would give up waiting for a slow upload.
+        if pipeline is not None and self.model_id is not None:
+            publish(self.output_dir, self.model_id, self.config.hub_dry_run_dir)
         self.accelerator.end_training()
 
     def _measure_steps(self) -> StepsMeasurement | None:
         """Measure on the main process which number of steps fits the model; on the others, return ``None``."""
         config = self.config
         num_seen = self.step * config.gradient_accumulation_steps * config.train_batch_size
+        self.accelerator.wait_for_everyone()  # so that none of the others' patience is spent before the search starts
         with self._best_weights():
             pipeline = self._pipeline()
             if pipeline is None:

@@ -20,8 +20,7 @@ def enable_selective_checkpointing(network: ModelMixin) -> None:
     """Keep only the outputs of convolutions and linear layers, and recompute the cheap rest in the backward pass.
 
     Args:
-        network: A U-Net or CMFNet. Its own `enable_gradient_checkpointing` recomputes everything: less memory, more
-            time.
+        network: A U-Net or CMFNet.
     """
 
     def recompute(module: Callable[..., Any], *args: Any) -> Any:
@@ -32,6 +31,18 @@ def enable_selective_checkpointing(network: ModelMixin) -> None:
             return checkpoint(module, *args, use_reentrant=False, context_fn=contexts)
 
     network.enable_gradient_checkpointing(recompute)
+
+
+def enable_full_checkpointing(network: ModelMixin) -> None:
+    """Keep only the inputs of the blocks and recompute all else in the backward pass: less memory, more time.
+
+    The network's own `enable_gradient_checkpointing` without arguments does the same in a way that `torch.compile`
+    cannot trace: it would split the network at every block.
+
+    Args:
+        network: A U-Net or CMFNet.
+    """
+    network.enable_gradient_checkpointing(lambda module, *args: checkpoint(module, *args, use_reentrant=False))
 
 
 def in_micro_batches(

@@ -163,11 +163,13 @@ def test_compiled_networks_keep_their_names_and_learn_the_same(tmp_path, monkeyp
 
 
 def test_tf32_is_a_choice(tmp_path):
-    before = torch.get_float32_matmul_precision()
-    for enable, precision in ((False, before), (True, "high")):
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    for enable, precision in ((False, "highest"), (True, "high")):
         make_accelerator(config_for(tmp_path, enable_tf32=enable))
         assert torch.get_float32_matmul_precision() == precision
-    torch.set_float32_matmul_precision(before)
+        assert torch.backends.cudnn.allow_tf32 == enable  # convolutions and matrix products alike
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def test_logged_losses_are_means_over_the_interval():

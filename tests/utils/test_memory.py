@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fdae_diffusers import CMFNet, FDAEObjective, FDAEUNet2DModel
 from fdae_diffusers.schedulers import default_scheduler
-from fdae_diffusers.utils.memory import enable_selective_checkpointing
+from fdae_diffusers.utils.memory import enable_full_checkpointing, enable_selective_checkpointing
 
 
 class Counter(TorchDispatchMode):
@@ -56,7 +56,7 @@ def test_selective_checkpointing_holds_less_and_repeats_no_convolution(name):
 
     plain, plain_bytes = step(lambda network: None)
     selective, selective_bytes = step(enable_selective_checkpointing)
-    full, _ = step(lambda network: network.enable_gradient_checkpointing())
+    full, _ = step(enable_full_checkpointing)
     concepts = 1 if name == "unet" else MICRO_ENCODER["num_concepts"]  # which D_M then decodes one by one
     assert plain["convolution"] <= selective["convolution"] <= plain["convolution"] * concepts
     assert full["convolution"] > selective["convolution"]
