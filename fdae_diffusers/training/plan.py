@@ -12,6 +12,8 @@ from ..errors import FDAEError
 from ..utils.arguments import JSONMapping
 from .building import build_networks, build_objective
 from .config import TrainingConfig
+from .device_fit import check_device
+from .distributed import make_accelerator
 
 START_SECONDS = 10.0  # before the first step: reading the data, starting the logs
 OTHER_STEPS = 120  # what pictures and measurements cost, in steps: 46 decodings of 64 images at the end
@@ -35,8 +37,8 @@ class Size:
 
 # Tried in this order; the last one is taken whatever it costs.
 SIZES = {
-    "cpu": (Size("tiny-64", 64, 16, 2_000), Size("tiny-32", 32, 16, 0)),
-    "accelerator": (Size("shapes3d", 64, 32, 20_000), Size("tiny-64", 64, 64, 0)),
+    "cpu": (Size("patch-64", 64, 8, 1_500), Size("tiny-32", 32, 16, 0)),
+    "accelerator": (Size("shapes3d", 64, 32, 20_000), Size("patch-64", 64, 64, 0)),
 }
 
 
@@ -121,7 +123,8 @@ def plan_training(
         fixed: Settings of `config` that stay as they are: "preset", "train_batch_size", "max_train_steps", ...
 
     Raises:
-        FDAEError: If the time is not positive, the resolution does not suit the networks, or no size fits the memory.
+        FDAEError: If the time is not positive, the resolution does not suit the networks, no size fits the memory, or
+            the preset that was given does not suit the device.
     """
     if not minutes > 0:
         raise FDAEError(f"minutes must be positive, not {minutes}")
@@ -131,6 +134,8 @@ def plan_training(
     chosen: tuple[TrainingConfig, StepCost, int] | None = None
     for size in sizes:
         sized = _with_size(config, size, num_images, fixed)
+        if "preset" in fixed:  # the sizes above fit a machine
+            check_device(sized, make_accelerator(sized))
         try:
             cost = measure_step(sized, device)
         except torch.OutOfMemoryError:

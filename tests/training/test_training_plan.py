@@ -30,7 +30,7 @@ def planned(tmp_path, minutes, num_images=500, resolution=None, fixed=(), **sett
     return plan_training(config, num_images, minutes, resolution, fixed)
 
 
-@pytest.mark.parametrize(("minutes", "preset", "resolution"), [(60, "tiny-64", 64), (5, "tiny-32", 32)])
+@pytest.mark.parametrize(("minutes", "preset", "resolution"), [(60, "patch-64", 64), (5, "tiny-32", 32)])
 def test_size_follows_the_time_and_the_run_fits_into_it(costs, tmp_path, minutes, preset, resolution):
     chosen = planned(tmp_path, minutes)
     assert (chosen.config.preset, chosen.resolution) == (preset, resolution)
@@ -40,7 +40,7 @@ def test_size_follows_the_time_and_the_run_fits_into_it(costs, tmp_path, minutes
 
 def test_a_resolution_sets_both_networks(costs, tmp_path):
     chosen = planned(tmp_path, 5, resolution=128)
-    assert [config.preset for config in costs] == ["tiny-64"]
+    assert [config.preset for config in costs] == ["patch-64"]
     assert chosen.config.unet["sample_size"] == chosen.config.encoder["sample_size"] == 128
     with pytest.raises(FDAEError, match="multiple of 16, not 50"):
         planned(tmp_path, 5, resolution=50)
@@ -57,7 +57,7 @@ def test_a_size_that_does_not_fit_into_memory_is_passed_over(costs, tmp_path, mo
     measure = plan.measure_step
 
     def full(config, device):
-        if config.preset == "tiny-64":
+        if config.preset == "patch-64":
             raise torch.OutOfMemoryError
         return measure(config, device)
 
