@@ -36,7 +36,9 @@ from swapping import (
 
 from fdae_diffusers import FDAEPipeline
 from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.hub.loading import load_pipeline
+from fdae_diffusers.health import HealthReport, find_foreign_images
+from fdae_diffusers.hub.files import HEALTH_FILE
+from fdae_diffusers.hub.loading import find_file, load_pipeline
 from fdae_diffusers.utils.arguments import run_script
 
 # These keep a crowd from taking the app down, with the limits on pixels and steps in swapping.py.
@@ -103,10 +105,12 @@ class Handlers:
     Args:
         pipeline: The model.
         images: Pictures to choose from, two at least.
+        health: How well the model does on its own pictures, to tell others; no picture is told without it.
     """
 
-    def __init__(self, pipeline: FDAEPipeline, images: list[Image.Image]):
+    def __init__(self, pipeline: FDAEPipeline, images: list[Image.Image], health: HealthReport | None = None):
         self.pipeline = pipeline
+        self.health = health
         self.images = images
         self.num_concepts: int = pipeline.encoder.config.num_concepts
         self.size: int = pipeline.encoder.config.sample_size
@@ -120,7 +124,11 @@ class Handlers:
     def upload(self, path: str) -> list[Any]:
         """The same, for an uploaded file."""
         with _told():
-            return [read_upload(path, self.size), None, None, PRESS]
+            image = read_upload(path, self.size)
+            if self.health is not None:
+                for foreign in find_foreign_images(self.pipeline, image, self.health):
+                    gr.Warning(foreign.describe(os.path.basename(path)))
+            return [image, None, None, PRESS]
 
     def show(self, a: Image.Image, b: Image.Image) -> list[str]:
         """HTML of both images, and of what each of the N concepts covers in them."""
@@ -151,7 +159,8 @@ class Handlers:
 
 def build(pipeline: FDAEPipeline, images: list[Image.Image], model: str) -> gr.Blocks:
     """Make the app for a model, with pictures to start from."""
-    handlers = Handlers(pipeline, images)
+    path = find_file(model, HEALTH_FILE)
+    handlers = Handlers(pipeline, images, None if path is None else HealthReport.load(path))
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETE_FILES) as app:
         parts = _lay_out(handlers)
         gr.Markdown(f"Model: `{os.path.basename(model)}`, N = {handlers.num_concepts}, {handlers.size} pixels square.")
