@@ -8,14 +8,14 @@ BIN    := $(VENV)/bin
 export GOMP_SPINCOUNT ?= 2000
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart web test test-fast lint clean
+.PHONY: help install quickstart web test test-fast lint docs clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 install: $(VENV)/installed ## Create .venv with tested versions of everything
 
-$(VENV)/installed: setup.cfg pyproject.toml constraints.txt
+$(VENV)/installed: setup.cfg setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[data,train,space,export,dev,browser]"
 	touch $@
@@ -40,6 +40,13 @@ lint: install ## Check style, types and the rules of the architecture
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python tests/test_architecture.py
+
+docs: $(VENV)/docs-installed ## Build the site of docs/ with warnings as errors: outputs/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir outputs/site
+
+$(VENV)/docs-installed: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
 
 clean: ## Delete the environment; outputs stay
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

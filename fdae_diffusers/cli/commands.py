@@ -1,12 +1,14 @@
-"""What the commands of `fdae` do: each takes the parsed arguments and a file to write."""
+"""What the commands of `fdae` do: each takes the parsed arguments, and draws or writes a file."""
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import diffusers
+import numpy as np
 import PIL.Image
 import torch
 
@@ -14,76 +16,106 @@ from ..basis import CodeBasis, CodeKind
 from ..codes import Concepts, FDAECodes
 from ..errors import FDAEError
 from ..health import HealthReport, find_foreign_images
+from ..hub.examples import load_examples
 from ..hub.files import HEALTH_FILE, variant_name
 from ..hub.loading import find_file, load_pipeline
 from ..image_processing import read_image
 from ..pipeline_fdae import FDAEPipeline
 from ..visualization import figures
+from .inputs import EXAMPLE
 from .parser import ALL
+from .results import Drawing, writes
 
 BATCH_SIZE = 64  # images encoded or decoded at a time: bounds the memory
+SHEET_COLUMNS = 8
 
 
 def encode(args: argparse.Namespace, file: Path) -> None:
     """Write the codes of images."""
     pipeline = load_model(args)
     batches = [args.images[start : start + BATCH_SIZE] for start in range(0, len(args.images), BATCH_SIZE)]
-    codes = FDAECodes.cat(pipeline.encode(read_images(pipeline, batch)) for batch in batches)
+    codes = FDAECodes.cat(pipeline.encode(read_images(args, pipeline, batch)) for batch in batches)
     codes.save(file, {"images": json.dumps(args.images), "model": args.model})
 
 
-def masks(args: argparse.Namespace, file: Path) -> None:
+@writes
+def masks(args: argparse.Namespace) -> Drawing:
     """Draw the masks of images."""
     pipeline = load_model(args)
-    images = read_images(pipeline, args.images)
+    images = read_images(args, pipeline, args.images)
     tell_foreign_images(args, pipeline, images, args.images)
-    figures.mask_figure(images, pipeline.decode_masks(pipeline.encode(images))).save(file)
+    found = pipeline.decode_masks(pipeline.encode(images))  # (B, N, H, W)
+    grey = (found.float().cpu().numpy() * 255).round().astype(np.uint8)
+    pictures = [PIL.Image.fromarray(mask) for of_image in grey for mask in of_image]
+    return Drawing(figures.mask_figure(images, found), pictures)
 
 
-def reconstruct(args: argparse.Namespace, file: Path) -> None:
+@writes
+def reconstruct(args: argparse.Namespace) -> Drawing:
     """Draw images above their reconstructions, or what codes decode to."""
     of_codes = args.images[0].endswith(".safetensors")
     if of_codes and len(args.images) > 1:
         raise FDAEError("name image files, or one file of codes")
     pipeline = load_model(args)
     if of_codes:
-        figures.image_grid([_decode(args, pipeline, FDAECodes.load(args.images[0]))]).save(file)
-        return
-    images = read_images(pipeline, args.images)
+        pictures = _decode(args, pipeline, FDAECodes.load(args.images[0]))
+        return Drawing(figures.image_grid([pictures]), pictures)
+    images = read_images(args, pipeline, args.images)
     tell_foreign_images(args, pipeline, images, args.images)
-    figures.reconstruction_figure(images, _decode(args, pipeline, pipeline.encode(images))).save(file)
+    pictures = _decode(args, pipeline, pipeline.encode(images))
+    return Drawing(figures.reconstruction_figure(images, pictures), pictures)
 
 
-def swap(args: argparse.Namespace, file: Path) -> None:
+@writes
+def swap(args: argparse.Namespace) -> Drawing:
     """Draw an image with codes of another one, the donor: with those that are named, or with each alone."""
     pipeline = load_model(args)
-    image, donor = images = read_images(pipeline, [args.image, args.donor])
+    image, donor = images = read_images(args, pipeline, [args.image, args.donor])
     tell_foreign_images(args, pipeline, images, [args.image, args.donor])
     codes = pipeline.encode(images)
     latents = _latents(args, pipeline, image, codes[0])
     if args.content or args.mask:
         swapped = codes[0].swap(codes[1], content=_concepts(args.content), mask=_concepts(args.mask))
-        pictures = [*images, *_decode(args, pipeline, swapped, latents)]
-        figures.image_grid([pictures], ["image", "donor", "result"]).save(file)
-    else:
-        pictures = _decode(args, pipeline, codes[0].single_swaps(codes[1]), latents)
-        figures.single_swap_figure(image, donor, pictures).save(file)
+        pictures = _decode(args, pipeline, swapped, latents)
+        return Drawing(figures.image_grid([[*images, *pictures]], ["image", "donor", "result"]), pictures)
+    pictures = _decode(args, pipeline, codes[0].single_swaps(codes[1]), latents)
+    return Drawing(figures.single_swap_figure(image, donor, pictures), pictures)
 
 
-def grid(args: argparse.Namespace, file: Path) -> None:
+@writes
+def interpolate(args: argparse.Namespace) -> Drawing:
+    """Draw the way from an image to one with codes of another."""
+    pipeline = load_model(args)
+    images = read_images(args, pipeline, [args.image, args.donor])
+    tell_foreign_images(args, pipeline, images, [args.image, args.donor])
+    codes = pipeline.encode(images)
+    content, mask = _concepts(args.content), _concepts(args.mask)
+    if not args.content and not args.mask:
+        content = "all"
+        mask = () if codes.mask is None else "all"
+    weights = np.linspace(0, 1, args.num_images).tolist()
+    moved = codes[0].interpolate(codes[1], weights, content=content, mask=mask)
+    pictures = _decode(args, pipeline, moved, _latents(args, pipeline, images[0], codes[0]))
+    rows = [pictures[start : start + SHEET_COLUMNS] for start in range(0, len(pictures), SHEET_COLUMNS)]
+    return Drawing(figures.image_grid(rows), pictures, goes_back=True)
+
+
+@writes
+def grid(args: argparse.Namespace) -> Drawing:
     """Draw the content of each image in the masks of each."""
     pipeline = load_model(args)
-    images = read_images(pipeline, args.images)
+    images = read_images(args, pipeline, args.images)
     tell_foreign_images(args, pipeline, images, args.images)
-    pictures = pipeline.swap_grid(images, num_inference_steps=args.num_inference_steps, generator=make_generator(args))
-    figures.swap_grid_figure(images, pictures).save(file)
+    rows = pipeline.swap_grid(images, num_inference_steps=args.num_inference_steps, generator=make_generator(args))
+    return Drawing(figures.swap_grid_figure(images, rows), [picture for row in rows for picture in row])
 
 
-def traverse(args: argparse.Namespace, file: Path) -> None:
+@writes
+def traverse(args: argparse.Namespace) -> Drawing:
     """Draw an image with one of its codes moved along principal components."""
     basis = CodeBasis.from_pretrained(args.model, args.revision, args.variant)
     pipeline = load_model(args)
-    (image,) = read_images(pipeline, [args.image])
+    (image,) = read_images(args, pipeline, [args.image])
     tell_foreign_images(args, pipeline, [image], [args.image])
     codes = pipeline.encode(image)
     latents = _latents(args, pipeline, image, codes)
@@ -95,7 +127,8 @@ def traverse(args: argparse.Namespace, file: Path) -> None:
         for component in components
     ]
     labels = [f"component {component}" for component in components]
-    figures.traversal_figure(rows, labels, args.values).save(file)
+    sheet = figures.traversal_figure(rows, labels, args.values)
+    return Drawing(sheet, [picture for row in rows for picture in row], goes_back=len(rows) == 1)
 
 
 # --- What commands share
@@ -110,9 +143,19 @@ def load_model(args: argparse.Namespace) -> FDAEPipeline:
     return pipeline
 
 
-def read_images(pipeline: FDAEPipeline, paths: Sequence[str]) -> list[PIL.Image.Image]:
-    """Read image files as the model sees them."""
-    return [read_image(path, pipeline.encoder.config.sample_size) for path in paths]
+def read_images(args: argparse.Namespace, pipeline: FDAEPipeline, paths: Sequence[str]) -> list[PIL.Image.Image]:
+    """Read image files as the model sees them.
+
+    ``-`` is the next example picture of the model; alone in a list of any length, it stands for all of them.
+    """
+    size = pipeline.encoder.config.sample_size
+    if EXAMPLE not in paths:
+        return [read_image(path, size) for path in paths]
+    examples = load_examples(args.model, args.revision)
+    if list(paths) == [EXAMPLE] and "images" in args:
+        return examples
+    following = cycle(examples)
+    return [next(following) if path == EXAMPLE else read_image(path, size) for path in paths]
 
 
 def load_health(args: argparse.Namespace) -> HealthReport | None:
@@ -126,7 +169,7 @@ def tell_foreign_images(
 ) -> None:
     """Say on stderr which images are unlike the model's own, if it is known how well it reconstructs those."""
     health = load_health(args)
-    if health is not None:
+    if health is not None and EXAMPLE not in names:
         for image in find_foreign_images(pipeline, images, health, BATCH_SIZE):
             print(image.describe(names[image.index]), file=sys.stderr)
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import PIL.Image
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
 
 from ..basis import CodeBasis, basis_file
 from ..data import RENDERED_SHAPES3D, ImageDataset, load_image_dataset
 from ..errors import FDAEError
-from ..hub.files import TRAINING_FILE
+from ..hub.examples import load_examples
+from ..hub.files import EXAMPLES_FILE, TRAINING_FILE
+from ..hub.loading import find_file
 from ..visualization.samples import make_edit_figures, make_figures, pick_images, save_figures
 from .commands import load_model, read_images
 
@@ -31,8 +31,8 @@ def demo(args: argparse.Namespace) -> None:
     pipeline = load_model(args)
     pipeline.set_progress_bar_config(disable=True)  # many short calls
     size, steps = pipeline.encoder.config.sample_size, args.num_inference_steps
-    images = read_images(pipeline, args.images) if args.images else _images_of_data(args, size)
-    has_basis = _find_file(args.model, basis_file(args.variant), args.revision) is not None
+    images = read_images(args, pipeline, args.images) if args.images else _images_of_data(args, size)
+    has_basis = find_file(args.model, basis_file(args.variant), args.revision) is not None
     basis = CodeBasis.from_pretrained(args.model, args.revision, args.variant) if has_basis else None
     figures = make_figures(pipeline, images, steps, swap_grid=True)
     figures |= make_edit_figures(pipeline, images[0], images[-1], steps, basis)
@@ -41,10 +41,12 @@ def demo(args: argparse.Namespace) -> None:
 
 
 def _images_of_data(args: argparse.Namespace, size: int) -> list[PIL.Image.Image]:
-    """Pick images of the data set that is named, else of the built-in one if the model was trained on it."""
+    """Pick images of the named data set, of the built-in one if the model knows it, or the model's examples."""
     dataset = args.dataset
     if dataset is None:
         if _trained_on(args.model, args.revision) != RENDERED_SHAPES3D:
+            if find_file(args.model, EXAMPLES_FILE, args.revision) is not None:
+                return load_examples(args.model, args.revision)[: args.num_images]
             raise FDAEError(
                 f"{args.model} was not trained on built-in images: name images like those of its training, "
                 "fdae demo a.png b.png, or a --dataset"
@@ -55,7 +57,7 @@ def _images_of_data(args: argparse.Namespace, size: int) -> list[PIL.Image.Image
 
 def _trained_on(model: str, revision: str | None) -> str | None:
     """The data set in a model's training record, if it has one and that names one."""
-    path = _find_file(model, TRAINING_FILE, revision)
+    path = find_file(model, TRAINING_FILE, revision)
     if path is None:
         return None
     try:
@@ -63,14 +65,3 @@ def _trained_on(model: str, revision: str | None) -> str | None:
         return record["config"]["dataset_name"]
     except (ValueError, KeyError, TypeError) as error:
         raise FDAEError(f"{path} is damaged: it is no record of a training") from error
-
-
-def _find_file(model: str, name: str, revision: str | None) -> Path | None:
-    """A file of a model, in its folder or on the Hub; None if the model does not have it."""
-    if Path(model).is_dir():
-        path = Path(model) / name
-        return path if path.is_file() else None
-    try:
-        return Path(hf_hub_download(model, name, revision=revision))
-    except EntryNotFoundError:  # also where the Hub is out of reach and the cache has no such file
-        return None

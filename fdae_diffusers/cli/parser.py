@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import __version__
 from ..utils.arguments import Parser
+from .inputs import InputFile
 
 MODEL_VARIABLE = "FDAE_MODEL"
 ALL = "all"
@@ -18,10 +19,18 @@ ABOUT = """\
 See and edit what a Factorized Diffusion Autoencoder finds in images: N concepts, each a content code (what)
 and a mask code (where)."""
 EXAMPLES = """\
-  export FDAE_MODEL=model_cards/fdae-shapes3d-rendered-32   # or a Hub id; spares --model
-  fdae masks a.png b.png                                    # which concept is where?
-  fdae swap a.png b.png --content 1                         # a, with the content of concept 1 of b
-  fdae swap --help                                          # every command explains itself"""
+  fdae demo                                       # what a model does, in a folder of pictures
+  fdae masks -                                    # which concept is where in the model's example pictures?
+  fdae swap - - --content 1                       # the first one, with the content of concept 1 of the second
+  fdae train photos --minutes 20                  # a model of your own pictures
+  fdae masks photos/*.jpg --model outputs/photos  # look at it
+  fdae swap --help                                # every command explains itself
+
+A model is a folder, a Hub id, or the name of one that comes with the package: fdae-shapes3d-rendered-32, which also
+serves where no pictures are named. The environment variable FDAE_MODEL spares --model."""
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
+OUTPUT_FORMATS = ("sheet", "images", "gif")
 
 Argument = Callable[[argparse.ArgumentParser], None]
 
@@ -41,6 +50,9 @@ class Command:
         config: ``"module:dataclass"``, if its flags are the fields of that dataclass, which the function then takes
             instead of parsed arguments.
         about: The text above its arguments.
+        needs_model: It works on a model, which is to be named.
+        passes_flags: It takes the arguments that it does not know itself as a second argument, in their order.
+        usage: Its first line of help, where its arguments alone do not make it.
     """
 
     name: str
@@ -51,6 +63,9 @@ class Command:
     output: str | None = None
     config: str | None = None
     about: str = ""
+    needs_model: bool = True
+    passes_flags: bool = False
+    usage: str | None = None
 
     @property
     def texts(self) -> dict[str, Any]:
@@ -67,7 +82,9 @@ def make_parser(commands: Iterable[Command]) -> Parser:
         if command.config is not None:
             subparsers.add_parser(command.name, help=command.help, add_help=False)
             continue
-        subparser = subparsers.add_parser(command.name, help=command.help, allow_abbrev=False, **command.texts)
+        subparser = subparsers.add_parser(
+            command.name, usage=command.usage, help=command.help, allow_abbrev=False, **command.texts
+        )
         for add in command.arguments:
             add(subparser)
         if command.output is not None:
@@ -76,18 +93,6 @@ def make_parser(commands: Iterable[Command]) -> Parser:
 
 
 # --- Arguments
-
-
-class InputPath(str):
-    """Path of a file or folder that a command reads, which has to exist before the work begins."""
-
-    __slots__ = ()
-
-
-class InputFile(InputPath):
-    """Path of a file that a command reads."""
-
-    __slots__ = ()
 
 
 def argument(*names: str, **settings: Any) -> Argument:
@@ -110,7 +115,7 @@ def one_of(*arguments: Argument) -> Argument:
     return add
 
 
-def images(help: str = "image files of any size", nargs: str = "+") -> Argument:
+def images(help: str = "image files, folders or patterns; - for the model's examples", nargs: str = "+") -> Argument:
     """Describe the image files that a command reads."""
     return argument("images", nargs=nargs, metavar="IMAGE", type=InputFile, help=help)
 
@@ -119,7 +124,9 @@ def model_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that name a model: those of `hub.loading.ModelConfig`."""
     group = parser.add_argument_group("model")
     default = os.environ.get(MODEL_VARIABLE)
-    group.add_argument("--model", default=default, help=f"pipeline folder or Hub id (default: ${MODEL_VARIABLE})")
+    group.add_argument(
+        "--model", default=default, help=f"folder, Hub id or name of a model (default: ${MODEL_VARIABLE})"
+    )
     group.add_argument("--variant", help="weights of the model: ema for the averaged ones")
     group.add_argument("--revision", help="branch, tag or commit of a model on the Hub")
     group.add_argument("--device", help="cuda, cpu, ... (default: an accelerator, if there is one)")
@@ -139,7 +146,12 @@ KEEP_NOISE = argument(
 
 def _add_output(parser: argparse.ArgumentParser, name: str) -> None:
     group = parser.add_argument_group("output")
-    group.add_argument("--output", default=name, type=_file(Path(name).suffix), help="(default: %(default)s)")
+    if (suffix := Path(name).suffix) in PICTURE_SUFFIXES:
+        group.add_argument("--output", default=name, type=_file(*PICTURE_SUFFIXES), help="(default: %(default)s)")
+        text = "a labelled sheet; the pictures alone, of which further ones are NAME-1, NAME-2, ...; or an animation"
+        group.add_argument("--output_format", choices=OUTPUT_FORMATS, help=f"{text} (default: sheet, gif for .gif)")
+    else:
+        group.add_argument("--output", default=name, type=_file(suffix), help="(default: %(default)s)")
     group.add_argument("--overwrite", action="store_true", help="replace the output if it exists already")
 
 
@@ -162,6 +174,17 @@ def count(text: str) -> int:
 def index(text: str) -> int:
     """Read a whole number of at least 0."""
     return _integer(text, 0, None)
+
+
+def minutes(text: str) -> float:
+    """Read a time above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0")
+    return value
 
 
 def seed(text: str) -> int:
@@ -199,10 +222,10 @@ def _integer(text: str, low: int, high: int | None) -> int:
     return value
 
 
-def _file(suffix: str) -> Callable[[str], str]:
+def _file(*suffixes: str) -> Callable[[str], str]:
     def check(path: str) -> str:
-        if not path.endswith(suffix):
-            raise argparse.ArgumentTypeError(f"{path} must end in {suffix}")
+        if not path.lower().endswith(suffixes):
+            raise argparse.ArgumentTypeError(f"{path} must end in {' or '.join(suffixes)}")
         return path
 
     return check

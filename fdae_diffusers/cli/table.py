@@ -1,17 +1,20 @@
 """The commands of `fdae`: a new one is an entry here, and the function that it names."""
 
+import os
+
+from .inputs import InputFile, InputPath
 from .parser import (
     ALL,
     KEEP_NOISE,
+    MODEL_VARIABLE,
     Argument,
     Command,
-    InputFile,
-    InputPath,
     argument,
     concepts,
     count,
     images,
     index,
+    minutes,
     model_flags,
     numbers,
     one_of,
@@ -24,14 +27,18 @@ def _codes_of_donor(kind: str, what: str) -> Argument:
     return argument(f"--{kind}", action="extend", type=concepts, default=[], metavar="N[,N]", help=text)
 
 
+IMAGE = argument("image", metavar="IMAGE", type=InputFile, help="the image to edit; - for an example of the model")
+DONOR = argument("donor", metavar="DONOR", type=InputFile, help="the image that gives the codes; IMAGE is edited")
+
 COMMANDS = (
     Command(
         "encode",
         "write the codes of images to a file",
         "cli.commands:encode",
         """\
-  fdae encode photos/*.png --output codes.safetensors
+  fdae encode - --output codes.safetensors      # the model's example pictures
   fdae reconstruct codes.safetensors
+  fdae encode photos --model outputs/photos     # every picture of a folder
 
 The file holds the tensors "content" (images, N, d_c) and "mask" (images, N, d_m), in the order of the images,
 whose names are in its metadata under "images", as a JSON list.""",
@@ -43,6 +50,7 @@ whose names are in its metadata under "images", as a JSON list.""",
         "draw where each concept of images is",
         "cli.commands:masks",
         """\
+  fdae masks -                                  # the model's example pictures
   fdae masks a.png b.png --output masks.png
 
 A row per image: the image as the model sees it, the mask of each concept (bright: there), and every pixel in the
@@ -55,9 +63,13 @@ colour of its strongest concept. The numbers above the columns are those that th
         "encode images and decode them again",
         "cli.commands:reconstruct",
         """\
-  fdae reconstruct a.png b.png --num_inference_steps 40   # images above their reconstructions
-  fdae reconstruct codes.safetensors                      # pictures of codes that `fdae encode` wrote""",
-        [images("image files, or a file of codes"), model_flags, sampler_flags],
+  fdae reconstruct - --num_inference_steps 40   # images above their reconstructions
+  fdae reconstruct codes.safetensors            # pictures of codes that `fdae encode` wrote""",
+        [
+            images("image files, folders or patterns, or a file of codes; - for the model's examples"),
+            model_flags,
+            sampler_flags,
+        ],
         output="reconstruct.png",
     ),
     Command(
@@ -65,14 +77,15 @@ colour of its strongest concept. The numbers above the columns are those that th
         "give an image some codes of another one, the donor",
         "cli.commands:swap",
         """\
+  fdae swap - -                                 # two examples of the model: every code swapped alone
   fdae swap a.png b.png --content 1             # a, with the content (colour, texture) of concept 1 of b
-  fdae swap a.png b.png --mask 1,4              # a, with the masks (place, shape) of concepts 1 and 4 of b
+  fdae swap a.png b.png --mask 1,2              # a, with the masks (place, shape) of concepts 1 and 2 of b
   fdae swap a.png b.png --content all           # the masks of a filled with the content of b
-  fdae swap a.png b.png                         # every code swapped alone: find out what each one does
-  fdae swap a.png b.png --content 1 --keep_noise   # less grain: what no code holds stays as in a""",
+  fdae swap a.png b.png --content 1 --keep_noise   # less grain: what no code holds stays as in a
+  fdae swap a.png b.png --content 1 --output_format images --output result.jpg   # the edited picture alone""",
         [
-            argument("image", metavar="IMAGE", type=InputFile, help="the image to edit"),
-            argument("donor", metavar="DONOR", type=InputFile, help="the image that gives the codes"),
+            IMAGE,
+            DONOR,
             _codes_of_donor("content", "what it is: colour, texture"),
             _codes_of_donor("mask", "where it is: place, shape"),
             KEEP_NOISE,
@@ -82,10 +95,34 @@ colour of its strongest concept. The numbers above the columns are those that th
         output="swap.png",
     ),
     Command(
+        "interpolate",
+        "move codes of an image to those of another one, the donor, as an animation",
+        "cli.commands:interpolate",
+        """\
+  fdae interpolate - -                          # two examples of the model, all codes
+  fdae interpolate a.png b.png --mask 1         # only the mask of concept 1 moves
+  fdae interpolate a.png b.png --num_images 5 --output row.png   # side by side""",
+        [
+            IMAGE,
+            DONOR,
+            _codes_of_donor("content", "what it is: colour, texture"),
+            _codes_of_donor("mask", "where it is: place, shape"),
+            argument("--num_images", type=count, default=16, help="from first to last (default: %(default)s)"),
+            KEEP_NOISE,
+            model_flags,
+            sampler_flags,
+        ],
+        output="interpolate.gif",
+        about="""\
+Move codes of an image to those of another one, the donor: those that are named, or all. Each picture is a step of the
+way; all start from the same noise.""",
+    ),
+    Command(
         "grid",
         "combine the content of each image with the masks of each",
         "cli.commands:grid",
         """\
+  fdae grid -                                   # the model's example pictures
   fdae grid a.png b.png c.png                   # 3 x 3 pictures
 
 Each row has the content of the image on its left, each column the masks of the image above.""",
@@ -97,13 +134,13 @@ Each row has the content of the image on its left, each column the masks of the 
         "move one code of an image along its principal components",
         "cli.commands:traverse",
         """\
-  fdae traverse a.png --content 1               # a row per principal component of the content code of concept 1
-  fdae traverse a.png --mask 1 --component 0 --values -3,-1.5,0,1.5,3
+  fdae traverse - --content 1                   # a row per principal component of the content code of concept 1
+  fdae traverse - --mask 1 --component 0 --values -3,-1.5,0,1.5,3 --output traverse.gif
 
 Values are standard deviations from the mean of the data. The components are those in the model's folder;
 training/fit_basis.py computes them.""",
         [
-            argument("image", metavar="IMAGE", type=InputFile, help="the image to edit"),
+            IMAGE,
             one_of(
                 argument("--content", type=index, metavar="N", help="concept whose content code moves"),
                 argument("--mask", type=index, metavar="N", help="concept whose mask code moves"),
@@ -149,9 +186,9 @@ every training writes it, images that come out far worse than the model's own ar
         "draw everything that a model can do with a few images",
         "cli.demo:demo",
         """\
-  fdae demo                                     # with the images that the model knows, if they are built in
-  fdae demo a.png b.png c.png --output_dir pictures
-  fdae demo --dataset data/cars3d --num_images 8
+  fdae demo                                     # the model that comes with the package, on images that it knows
+  fdae demo a.png b.png c.png --model outputs/photos --output_dir pictures
+  fdae demo --dataset data/cars3d --num_images 8 --model outputs/cars3d
 
 Writes masks.png, reconstructions.png, swap_grid.png, single_swaps.png and, if the model's folder has components,
 traversal.png.""",
@@ -166,12 +203,60 @@ traversal.png.""",
         ],
     ),
     Command(
+        "app",
+        "open a web page to swap codes between pictures",
+        "cli.app:app",
+        """\
+  fdae app                                      # the model that comes with the package
+  fdae app --model outputs/photos --port 8080   # your own, with pictures of its training
+
+Needs gradio: pip install "fdae-diffusers[space]". Ctrl-C stops it.""",
+        [
+            argument(
+                "--host", default="127.0.0.1", help="0.0.0.0 to be seen from other machines (default: %(default)s)"
+            ),
+            argument("--port", type=count, default=7860, help="(default: %(default)s)"),
+            argument("--model", default=os.environ.get(MODEL_VARIABLE), help="folder, Hub id or name of a model"),
+        ],
+    ),
+    Command(
+        "train",
+        "train a model of your own pictures",
+        "cli.train:train_command",
+        """\
+  fdae train photos --minutes 20                # a folder, with sub-folders; the model goes to outputs/photos
+  fdae train photos --minutes 60 --resolution 128 --num_concepts 2 --fit pad
+  fdae train --config quickstart                # a training configuration that comes with the package, or a YAML file
+
+Every setting of a training is a flag too (--all_flags lists them), and stays as given: --preset, --max_train_steps ...
+Ctrl-C stops with a checkpoint.""",
+        [
+            argument("--minutes", type=minutes, metavar="M", help="how long it may take (default: 20)"),
+            argument("--resolution", type=count, metavar="S", help="pixels of a side (default: what the time allows)"),
+            argument(
+                "--fit",
+                choices=("crop", "pad"),
+                default="crop",
+                help="pictures that are not square: cut the centre out, or add bars (default: %(default)s)",
+            ),
+            argument("--output_dir", help="folder of the model (default: outputs/NAME_OF_THE_FOLDER)"),
+            argument("--overwrite", action="store_true", help="replace a model in that folder"),
+            argument("--all_flags", action="store_true", help="list every setting of a training"),
+        ],
+        about="""\
+Train a model of your own pictures: any folder with some hundred pictures or more of one kind. Looks at the machine,
+tries a few steps, chooses size, batch and number of steps for the time, and tells all of it before it begins.""",
+        needs_model=False,
+        passes_flags=True,
+        usage="fdae train [FOLDER] [--minutes M] [--resolution S] [--fit crop|pad] [--output_dir DIR] [FLAG ...]",
+    ),
+    Command(
         "evaluate",
         "score a model on a disentanglement benchmark",
         "evaluation.disentanglement:evaluate",
         """\
-  fdae evaluate --dataset shapes3d-rendered     # DCI, FactorVAE score, MIG, self-MIG
-  fdae evaluate --dataset cars3d --dataset_path data/cars3d --metrics dci mig""",
+  fdae evaluate --model outputs/quickstart --dataset shapes3d-rendered    # DCI, FactorVAE score, MIG, self-MIG
+  fdae evaluate --model outputs/cars3d --dataset cars3d --dataset_path data/cars3d --metrics dci mig""",
         config="evaluation.disentanglement:EvaluationConfig",
         about="""\
 Score a model on a disentanglement benchmark: how well its codes tell the factors of the images apart.

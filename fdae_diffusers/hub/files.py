@@ -18,6 +18,7 @@ METRICS_FILE = "metrics.json"
 SWAPS_FILE = "swaps.json"
 ATTRIBUTES_FILE = "attributes.json"
 IMPORTANCE_FILE = "importance.png"
+EXAMPLES_FILE = "examples.png"
 HEALTH_FILE = "health.json"
 MASKS_FILE = "masks.json"
 
@@ -64,6 +65,7 @@ MODEL_FILES: list[ModelFile] = [
         caption="Swapped codes: content from the image on the left, masks from the image above",
     ),
     ModelFile("reconstructions.png", "train", caption="Images above their reconstructions"),
+    ModelFile(EXAMPLES_FILE, "train"),
     ModelFile(HEALTH_FILE, "train, check", outdated_by_training=True),
     ModelFile(METRICS_FILE, "evaluate", outdated_by_training=True),
     ModelFile(

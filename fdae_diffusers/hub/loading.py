@@ -10,6 +10,7 @@ from huggingface_hub.errors import HTTPError
 
 from ..api import FDAEPipeline  # not from its own module: what diffusers must know to load it from the Hub is there
 from ..errors import FDAEError, user_errors
+from ..utils.assets import find_model
 from ..utils.hub import check_folder
 
 
@@ -33,7 +34,7 @@ def load_pipeline(
     """Load a pipeline to the accelerator, if there is one.
 
     Args:
-        model: Folder or Hub id.
+        model: Folder, Hub id or name of a model that comes with the package.
         device: ``"cuda"``, ``"cpu"`` or another; by default the accelerator that torch finds, else the CPU.
         variant: ``"ema"`` for averaged weights, if the model has them.
         revision: Branch, tag or commit of a model on the Hub.
@@ -41,6 +42,7 @@ def load_pipeline(
     Raises:
         FDAEError: If the model cannot be loaded, or there is no such device; the message is one line.
     """
+    model = find_model(model)
     check_folder(model)
     try:
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None

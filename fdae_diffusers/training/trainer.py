@@ -21,6 +21,7 @@ from ..data.reading import one_line_errors
 from ..errors import RunInterrupted, user_errors
 from ..health import HealthReport, measure_health
 from ..hub.card import write_model_card
+from ..hub.examples import save_examples
 from ..hub.files import HEALTH_FILE, variant_name
 from ..hub.publish import prepare_repository, publish
 from ..pipeline_fdae import FDAEPipeline
@@ -251,6 +252,7 @@ class Trainer:
                 figures = make_figures(pipeline, self.shown, swap_grid=True)
                 self._track(figures)
                 save_figures(figures, self.output_dir)
+                save_examples(self.shown, self.output_dir)
                 write_record(self.config, self.accelerator, pipeline, self.model_id, cost, steps)
                 write_model_card(self.output_dir)
         self.accelerator.wait_for_everyone()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from ..errors import FDAEError, RunInterrupted
+from .assets import config_names, find_config
 
 ConfigT = TypeVar("ConfigT")
 
@@ -67,6 +68,8 @@ def spell_flags(argv: Iterable[str]) -> list[str]:
 def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None, **parser_options: Any) -> ConfigT:
     """Fill a dataclass from ``--config FILE.yaml`` and flags; flags override the file.
 
+    ``--config quickstart`` is the file of that name that comes with the package, see :mod:`.assets`.
+
     Where the class attribute ``alternatives`` names fields that exclude each other, tuple by tuple, a flag for one
     replaces whichever of them the file has.
 
@@ -85,13 +88,16 @@ def parse_config(config_class: type[ConfigT], argv: Sequence[str] | None = None,
 
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = ConfigParser(config_class, allow_abbrev=False, **parser_options)  # type: ignore[arg-type]
-    parser.add_argument("--config", help="YAML file with values for the flags below; flags override it")
+    parser.add_argument(
+        "--config",
+        help="YAML file, or name of one in the package, with values for the flags below; flags override it",
+    )
     config_parser = Parser(add_help=False, allow_abbrev=False)
     config_parser.add_argument("--config")
     known, _ = config_parser.parse_known_args(argv)
     if known.config is not None:
         # As flags ahead of the real ones, the file's values go through the same types and checks, and are overridden.
-        values = _read_yaml(Path(known.config), get_type_hints(config_class))
+        values = _read_yaml(find_config(known.config), get_type_hints(config_class))
         given = {token.split("=")[0].removeprefix("--").replace("-", "_") for token in argv if token.startswith("--")}
         for names in getattr(config_class, "alternatives", ()):
             if given & set(names):
@@ -131,6 +137,8 @@ def _read_yaml(path: Path, keys: dict[str, Any]) -> dict[str, Any]:
 
     try:
         values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise FDAEError(f"there is no file {path}; with the package come {', '.join(config_names())}") from None
     except OSError as error:
         raise FDAEError(f"cannot read the configuration {path}: {error.strerror}") from None
     except yaml.YAMLError as error:

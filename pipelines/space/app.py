@@ -66,7 +66,7 @@ def main() -> None:
     pipeline = load_pipeline(model)
     path = find_file(model, HEALTH_FILE)
     health = None if path is None else HealthReport.load(path)
-    app = build(pipeline, example_images(pipeline.encoder.config.sample_size), model, health)
+    app = build(pipeline, example_images(pipeline.encoder.config.sample_size, model), model, health)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     # Fonts of the visitor's system: nothing is fetched from elsewhere.
     theme = gr.themes.Soft(primary_hue="orange", font=["system-ui", "sans-serif"], font_mono=["ui-monospace"])

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from fdae_diffusers import EDMHeunScheduler, FDAECodes, FDAEPipeline
 from fdae_diffusers.data import Shapes3DRenderer
 from fdae_diffusers.errors import FDAEError
+from fdae_diffusers.hub.examples import load_examples
 from fdae_diffusers.hub.files import INDEX_FILE
 from fdae_diffusers.image_processing import read_image
 from fdae_diffusers.schedulers import choose_num_inference_steps, default_scheduler
@@ -99,10 +101,13 @@ def read_upload(path: str, size: int) -> Image.Image:
     return read_image(path, size, max_pixels=MAX_PIXELS, formats=FORMATS, name=Path(path).name)
 
 
-def example_images(size: int) -> list[Image.Image]:
-    """The pictures of the folder `examples` beside the app if there is one, else rendered Shapes3D."""
+def example_images(size: int, model: str | None = None) -> list[Image.Image]:
+    """The pictures of the folder `examples` beside the app, else the model's own, else rendered Shapes3D."""
     if (files := sorted((HERE / "examples").glob("[!.]*"))) and len(files) > 1:
         return [read_image(file, size) for file in files]
+    with suppress(FDAEError):
+        if model is not None and len(own := load_examples(model)) > 1:
+            return own
     rows = np.random.default_rng(0).choice(480_000, NUM_EXAMPLE_IMAGES, replace=False)
     return [Image.fromarray(image) for image in Shapes3DRenderer(size).render(rows)]
 

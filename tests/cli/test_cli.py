@@ -1,6 +1,7 @@
 import argparse
 import json
 import re
+import shutil
 from dataclasses import fields, is_dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from fdae_diffusers.cli.parser import model_flags
 from fdae_diffusers.cli.table import COMMANDS
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.evaluation import disentanglement as evaluation
+from fdae_diffusers.hub.examples import save_examples
 from fdae_diffusers.hub.loading import ModelConfig
 from fdae_diffusers.image_processing import read_image
 from fdae_diffusers.visualization.figures import CELL_SIZE, GAP, HEADER_HEIGHT, LABEL_WIDTH
@@ -145,11 +147,19 @@ def test_an_existing_file_is_replaced_only_when_asked(here):
         (["masks", "../{here}/text.png"], r"error: \.\./\w+/text.png is no image"),
         (["masks", "text.HEIC"], "text.HEIC is no image.*convert HEIC"),
         (["masks", "half.png"], "cannot read the image half.png"),
-        (["masks", "."], "is a folder"),
+        (["masks", "empty"], "empty holds no pictures"),
+        (["masks", "*.jpg"], r"no file fits \*\.jpg"),
+        (["swap", ".", "b.png"], r"\. is a folder"),
+        (["masks", "-"], "has no example pictures"),
         (["masks", "a.png", "--model", "./absent"], "there is no model folder ./absent"),
         (["masks", "a.png", "--device", "abacus"], "cannot use the device 'abacus'"),
         (["masks", "a.png", "--output", "text.png/masks.png"], "cannot write text.png/masks.png"),
-        (["masks", "a.png", "--output", "masks.jpg"], "must end in .png"),
+        (["masks", "a.png", "--output", "masks.txt"], "must end in .png"),
+        (["encode", "a.png", "--output", "codes.png"], "must end in .safetensors"),
+        (["train", "absent"], "no folder absent"),
+        (["train", "--minutes", "0"], "--minutes: '0' is no number"),
+        (["train", "--minutes", "3"], "fdae train FOLDER"),
+        (["train", "--config", "fast"], "no file fast.*quickstart"),
         (["masks", "a.png", "--frob"], "unknown argument --frob"),
         (["masks"], "required: IMAGE"),
         (["swap", "a.png", "b.png", "--content", "3"], "concepts 0 to 2"),
@@ -180,6 +190,7 @@ def test_mistakes_are_one_line_and_leave_no_file(here, model, capsys, arguments,
     (here / "half.png").write_bytes((here / "a.png").read_bytes()[:600])
     (here / "micro.safetensors").write_bytes((model / BASIS_FILE).read_bytes())
     FDAECodes(torch.ones(1, 2, 6), torch.ones(1, 2, 6)).save(here / "other.safetensors")
+    (here / "empty").mkdir()
     before = set(here.iterdir())
     with pytest.raises(SystemExit) as stop:
         main(arguments)
@@ -267,3 +278,60 @@ def test_images_are_refused_by_size_before_they_are_decoded_and_by_format(tmp_pa
     with pytest.raises(FDAEError, match="no image of a known format"):
         read_image(tmp_path / "large.png", 16, formats=("JPEG",))
     assert read_image(tmp_path / "large.png", 16).size == (16, 16)
+
+
+def test_results_are_single_pictures_in_the_format_of_their_suffix(here):
+    swap = ["swap", "a.png", "b.png", "--num_inference_steps", "1"]
+    run([*swap, "--content", "1", "--output_format", "images", "--output", "one.webp"])
+    run([*swap, "--content", "1", "--output", "sheet.jpg"])
+    run([*swap, "--output_format", "images", "--output", "each.png"])
+    with PIL.Image.open("one.webp") as one, PIL.Image.open("sheet.jpg") as sheet:
+        assert (one.format, one.size, sheet.format) == ("WEBP", (16, 16), "JPEG")
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(figure("each-1.png")))  # content of concept 1
+    assert {path.name for path in here.glob("each*")} == {"each.png", *(f"each-{n}.png" for n in range(1, 6))}
+    (here / "each.png").unlink()
+    with pytest.raises(FDAEError, match=r"each-\d\.png exists already"):
+        run([*swap, "--output_format", "images", "--output", "each.png"])
+
+
+def test_interpolation_goes_from_the_image_to_the_donor_and_back(here):
+    run(["interpolate", "a.png", "b.png", "--num_images", "4", "--num_inference_steps", "1"])
+    flags = ["--num_images", "4", "--num_inference_steps", "1", "--output_format", "images", "--output", "way.png"]
+    run(["interpolate", "a.png", "b.png", *flags])
+    run(["reconstruct", "a.png", "b.png", "--num_inference_steps", "1", "--output_format", "images"])
+    with PIL.Image.open("interpolate.gif") as animation:
+        assert animation.n_frames == 6
+        assert animation.size == (256, 256)
+    np.testing.assert_array_equal(*(np.asarray(figure(name)) for name in ("way.png", "reconstruct.png")))
+    np.testing.assert_array_equal(*(np.asarray(figure(name)) for name in ("way-3.png", "reconstruct-1.png")))
+
+
+def test_folders_and_patterns_stand_for_their_pictures(here):
+    (here / "photos").mkdir()
+    for name in ("b.png", "a.png"):
+        (here / "photos" / name).write_bytes((here / name).read_bytes())
+    (here / "photos" / "notes.txt").write_text("text")
+    for number, inputs in enumerate((["photos"], ["photos/?.png"])):
+        run(["encode", *inputs, "--output", f"{number}.safetensors"])
+        names = json.loads(FDAECodes.read_metadata(f"{number}.safetensors")["images"])
+        assert names == ["photos/a.png", "photos/b.png"]
+
+
+def test_a_minus_is_an_example_of_the_model(here, model, tmp_path):
+    shutil.copytree(model, tmp_path / "with")
+    save_examples([read_image(name, 16) for name in ("b.png", "a.png")], tmp_path / "with")
+    flags = ["--num_inference_steps", "1", "--model", "with"]
+    run(["swap", "-", "-", *flags, "--output", "examples.png"])
+    run(["swap", "b.png", "a.png", *flags, "--output", "files.png"])
+    assert figure("examples.png") == figure("files.png")
+    run(["masks", "-", "--model", "with"])
+    run(["masks", "b.png", "a.png", "--output", "named.png"])
+    assert figure("masks.png") == figure("named.png")
+
+
+def test_the_model_that_comes_with_the_package_serves_its_own_examples_alone(monkeypatch, tmp_path):
+    monkeypatch.delenv("FDAE_MODEL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    run(["encode", "-"])
+    codes = FDAECodes.load("codes.safetensors")
+    assert (len(codes), codes.num_concepts) == (8, 4)
