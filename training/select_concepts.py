@@ -3,8 +3,8 @@
 
     python training/select_concepts.py --config training/configs/quickstart.yaml --dataset shapes3d-rendered \
         --output_dir outputs/concepts
-    python training/select_concepts.py --preset tiny-64 --train_data_dir photos --max_train_steps 3000 \
-        --output_dir outputs/photos
+    python training/select_concepts.py --config training/configs/own-images.yaml \
+        --train_data_dir photos --output_dir outputs/photos-concepts
 
 Writes `concepts.md`, `concepts.json` and `concepts.png` after every run. After an interruption the same command
 resumes; several with different `--candidates` or `--seeds` can share the work in one folder.

@@ -98,17 +98,14 @@ def read_parts(benchmark: Benchmark, dataset: datasets.Dataset, size: int) -> np
     Raises:
         FDAEError: If a pixel is numbered above the parts that there are.
     """
-    pictures = dataset.select_columns([benchmark.part_column]).with_format(None)
+    column = benchmark.part_column
+    assert column is not None
+    pictures = dataset.select_columns([column]).with_format(None)
     parts = np.stack(
-        [
-            np.asarray(row[benchmark.part_column].resize((size, size), Image.Resampling.NEAREST)).astype(np.int64)
-            for row in pictures
-        ]
+        [np.asarray(row[column].resize((size, size), Image.Resampling.NEAREST)).astype(np.int64) for row in pictures]
     )
     if parts.ndim != 3 or parts.max() >= len(benchmark.part_names):
-        raise FDAEError(
-            f"column {benchmark.part_column!r} is to number {len(benchmark.part_names)} parts, not {parts.max() + 1}"
-        )
+        raise FDAEError(f"column {column!r} is to number {len(benchmark.part_names)} parts, not {parts.max() + 1}")
     return parts
 
 

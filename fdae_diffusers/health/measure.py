@@ -54,13 +54,14 @@ class Reconstruction:
 
     def decode(self, codes: FDAECodes) -> np.ndarray:
         """Decode codes to pictures (n, H, W, 3) in [0, 1]."""
-        return self._pipeline.decode(
+        pictures = self._pipeline.decode(
             codes,
             num_inference_steps=self.num_inference_steps,
             latents=self._latents,
             output_type="np",
             batch_size=self._batch_size,
         )
+        return np.asarray(pictures)
 
     def masks(self) -> np.ndarray:
         """Decode the masks (n, N, H, W)."""

@@ -87,8 +87,8 @@ class HealthReport:
             return lines
         if self.crispness < FOG:
             lines.append(
-                f"masks are fog (strongest concept {self.crispness:.2f} on average): start with shared masks "
-                "(mask_init), raise the final weight of the mask entropy, train longer, or take fewer concepts"
+                f"masks are fog (strongest concept {self.crispness:.2f} on average): train longer, start with shared "
+                "masks (mask_init), end with more mask_entropy (loss_weights_end), or take fewer concepts"
             )
         if self.dead:
             lines.append(

@@ -7,6 +7,7 @@ Then, of the sound ones, the N of the highest self-MIG; if none is sound, the on
 masks.png of its runs before you believe it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,7 +124,8 @@ def _faults(n: int, row: dict[str, Any], rows: Mapping[int, dict[str, Any]]) -> 
     if "health" not in row:
         return []
     health = {name: pair[0] for name, pair in row["health"].items()}
-    best = max(other["health"]["psnr"][0] for other in rows.values() if "health" in other)
+    measured = [other["health"]["psnr"][0] for other in rows.values() if "health" in other]
+    best = max((psnr for psnr in measured if not math.isnan(psnr)), default=math.nan)
     faults = []
     if not health["crispness"] >= FOG:
         faults.append(f"masks are fog ({health['crispness']:.2f})")

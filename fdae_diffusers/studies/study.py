@@ -23,6 +23,7 @@ from ..evaluation.unlabelled import evaluate_unlabelled
 from ..health import HealthReport
 from ..hub.files import HEALTH_FILE, TRAINING_FILE, variant_name
 from ..hub.loading import load_pipeline
+from ..metrics.representation import NUM_BINS
 from ..training.checkpoints import list_checkpoints
 from ..training.config import FREE_ON_RESUME, TrainingConfig
 from ..training.ema import VARIANT
@@ -109,8 +110,8 @@ def run_study(config: StudyConfig, rows: Sequence[Row], after_run: Callable[[Pat
     # before hours of training, not after
     if config.dataset is not None:
         load_benchmark(config.dataset, config.dataset_path, max_samples=1)
-    else:
-        unlabelled_images(config, size=8, max_samples=1)
+    elif (number := len(unlabelled_images(config, size=8, max_samples=NUM_BINS))) < NUM_BINS:
+        raise FDAEError(f"scores without labels need {NUM_BINS} images at least, the number of clusters, not {number}")
     folder = open_study(config)
     for seed in config.seeds:
         for row in rows:

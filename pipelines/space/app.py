@@ -64,7 +64,9 @@ def main() -> None:
     """Load the model and serve the app."""
     model = find_model()
     pipeline = load_pipeline(model)
-    app = build(pipeline, example_images(pipeline.encoder.config.sample_size), model)
+    path = find_file(model, HEALTH_FILE)
+    health = None if path is None else HealthReport.load(path)
+    app = build(pipeline, example_images(pipeline.encoder.config.sample_size), model, health)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     # Fonts of the visitor's system: nothing is fetched from elsewhere.
     theme = gr.themes.Soft(primary_hue="orange", font=["system-ui", "sans-serif"], font_mono=["ui-monospace"])
@@ -157,10 +159,11 @@ class Handlers:
         return [example.a, example.b, *self.show(example.a, example.b), *chosen, *self._example_results[index]]
 
 
-def build(pipeline: FDAEPipeline, images: list[Image.Image], model: str) -> gr.Blocks:
-    """Make the app for a model, with pictures to start from."""
-    path = find_file(model, HEALTH_FILE)
-    handlers = Handlers(pipeline, images, None if path is None else HealthReport.load(path))
+def build(
+    pipeline: FDAEPipeline, images: list[Image.Image], model: str, health: HealthReport | None = None
+) -> gr.Blocks:
+    """Make the app for a model, with pictures to start from and, if it was measured, its health."""
+    handlers = Handlers(pipeline, images, health)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETE_FILES) as app:
         parts = _lay_out(handlers)
         gr.Markdown(f"Model: `{os.path.basename(model)}`, N = {handlers.num_concepts}, {handlers.size} pixels square.")

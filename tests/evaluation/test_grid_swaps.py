@@ -23,9 +23,9 @@ TOY = Benchmark("toy", ("hue", "place"), (4, 5), num_concepts=2, source="", appe
 
 
 def picture(hue, place):
-    """A bar of a hue at a place, on grey."""
-    image = np.full((16, 16, 3), 90, np.uint8)
-    image[:, 3 * place : 3 * place + 3] = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)][hue]
+    """A bar of a hue at a place, on black; any bar in the right place is nearer than one elsewhere."""
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[:, 3 * place : 3 * place + 3] = [(200, 100, 100), (100, 200, 100), (100, 100, 200), (200, 200, 100)][hue]
     return image
 
 

@@ -177,7 +177,7 @@ def test_card_says_what_a_benchmark_is(run):
 @pytest.mark.parametrize("grain", [{}, {"grain": 0.0125}])
 def test_psnr_is_shown_by_the_number_of_steps(run, grain):
     change_record(run, _sampling=KeyError)
-    assert "PSNR" not in card_of(run).content
+    assert "| steps | PSNR (dB) |" not in card_of(run).content
     change_record(run, _sampling=[{"num_inference_steps": steps, "psnr": 30.04 + steps, **grain} for steps in (1, 2)])
     content = card_of(run).content
     assert ("| 2 | 32.0 | 0.0125 |" if grain else "| 2 | 32.0 |\n") in content

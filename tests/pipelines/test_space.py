@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from fdae_diffusers.errors import FDAEError
+from fdae_diffusers.health import measure_health
 from fdae_diffusers.visualization.figures import CELL_SIZE, GAP, concept_colors
 
 sys.path.insert(0, str(ROOT / "pipelines" / "space"))
@@ -197,6 +199,18 @@ def test_examples_are_sampled_once(app, pictures, monkeypatch):
     first, second = (handlers.example(0, None) for _ in range(2))
     assert len(swaps) == 1
     assert first == second
+
+
+@pytest.mark.parametrize("psnr_low", [0, 90])
+def test_an_upload_unlike_the_models_own_pictures_is_told(app, pipeline, pictures, tmp_path, monkeypatch, psnr_low):
+    health = replace(measure_health(pipeline, pictures, num_inference_steps=1), psnr_low=psnr_low)
+    told = []
+    monkeypatch.setattr(app.gr, "Warning", told.append)
+    pictures[0].save(tmp_path / "a.png")
+    for known in (None, health):
+        handlers = app.Handlers(pipeline, pictures, known)
+        np.testing.assert_array_equal(handlers.upload(str(tmp_path / "a.png"))[0], pictures[0])
+    assert [message.split()[0] for message in told] == (["a.png"] if psnr_low else [])
 
 
 @pytest.fixture(scope="module")

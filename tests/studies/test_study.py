@@ -1,6 +1,7 @@
 """Studies, on a benchmark of 64 images."""
 
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -241,12 +242,16 @@ def test_concepts_are_chosen_without_labels(image_folder, tmp_path):
     unlabelled = {"dataset_name": None, "dataset_path": None, "train_data_dir": str(image_folder), "num_train": 20}
     settings = settings_for(None, tmp_path / "study", metrics=["self_mig"], candidates=[2]) | unlabelled
     del settings["dataset"]
-    chosen = concepts.select_concepts(concepts.SelectionConfig(**settings, max_train_samples=8))
+    with pytest.raises(FDAEError, match="20 images at least"):
+        concepts.select_concepts(concepts.SelectionConfig(**settings))
+    for number in range(20):
+        shutil.copy(image_folder / f"{number % 10}.png", image_folder / f"copy-{number}.png")
+    chosen = concepts.select_concepts(concepts.SelectionConfig(**settings, max_train_samples=24))
     assert chosen == 2
     (run,) = json.loads((tmp_path / "study" / "concepts.json").read_text())["runs"]
-    assert run["evaluation"]["counts"]["train"] == 8  # only the training images
+    assert run["evaluation"]["counts"]["train"] == 20  # num_train of the training images
     assert 0 <= run["scores"]["self_mig"]["self_mig"] <= 1
-    assert "8 images without labels" in (tmp_path / "study" / "concepts.md").read_text()
+    assert "20 images without labels" in (tmp_path / "study" / "concepts.md").read_text()
     with pytest.raises(FDAEError, match="mig need labels"):
         concepts.SelectionConfig(**settings | {"metrics": ["self_mig", "mig"]})
 
