@@ -19,7 +19,7 @@ from ..schedulers import SAMPLERS
 
 CANDIDATES = (1, 2, 3, 4, 6, 10, 20)
 NUM_IMAGES = 64
-TOLERANCE = 0.1  # dB that are not worth another step
+TOLERANCE = 0.25  # dB that are not worth another step, which may add grain
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,10 @@ def measurement(*psnr: float) -> StepsMeasurement:
 
 @pytest.mark.parametrize(
     ("psnr", "best"),
-    [((36.7, 37.9, 37.2), 2), ((30.0, 30.05, 30.09), 1), ((20, 25, 29, 29.2), 4), ((torch.nan, torch.nan), 1)],
+    [((36.7, 37.9, 37.2), 2), ((30.0, 30.05, 30.09), 1), ((20, 25, 29, 29.3), 4), ((torch.nan, torch.nan), 1)],
     ids=str,
 )
-def test_fewest_steps_within_a_tenth_of_a_decibel_are_chosen(psnr, best):
+def test_fewest_steps_within_a_quarter_of_a_decibel_are_chosen(psnr, best):
     assert measurement(*psnr).best == best
 
 
