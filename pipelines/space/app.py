@@ -29,7 +29,6 @@ from swapping import (
     Edit,
     Familiarity,
     Source,
-    concept_pictures,
     default_steps,
     describe,
     draw,
@@ -80,9 +79,12 @@ def main(argv: Sequence[str] = ()) -> None:
     parser.add_argument("--port", type=int, help="(default: GRADIO_SERVER_PORT, else the first free one from 7860)")
     args = parser.parse_args(argv)
     model = args.model or find_model()
-    pipeline = load_pipeline(model, args.device)
+    borrows_gpu = bool(os.environ.get("SPACES_ZERO_GPU"))  # which there is none of while the app starts
+    pipeline = load_pipeline(model, "cpu" if borrows_gpu else args.device)
     images = example_images(pipeline.encoder.config.sample_size, model)
     app = build(pipeline, images, model, load_health(model))
+    if borrows_gpu:
+        pipeline.to("cuda")
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     # Fonts of the visitor's system: nothing is fetched from elsewhere.
     theme = gr.themes.Soft(primary_hue="orange", font=["system-ui", "sans-serif"], font_mono=["ui-monospace"])
@@ -142,12 +144,13 @@ class Handlers:
         self.size: int = pipeline.encoder.config.sample_size
         self.steps = {sampler: default_steps(pipeline, sampler) for sampler in SAMPLERS}
         self.examples = make_examples(pipeline, images)
+        self._shown: dict[int, list[Any]] = {}
         familiarity = Familiarity(pipeline, health, images)
 
         # The model is no argument of what borrows a GPU: it may run in another process.
-        def read(image: Image.Image, name: str | None) -> tuple[Source, Image.Image, list[Image.Image], str | None]:
+        def read(image: Image.Image, name: str | None) -> tuple[Source, str | None]:
             source = encode(pipeline, image)
-            return source, *concept_pictures(pipeline, source), name and familiarity.warning(source, name)
+            return source, name and familiarity.warning(source, name)
 
         self._read = on_gpu(read)
         self._draw = on_gpu(lambda a, b, edit: draw(pipeline, a, b, edit))
@@ -155,18 +158,19 @@ class Handlers:
 
     def show(self, a: Image.Image | Source, b: Image.Image | Source, edit: Edit, name: str | None = None) -> list[Any]:
         """Both sources, both views, a card per concept and the result; an image is new, and foreign ones are told."""
-        sources, views, covered = [], [], []
-        for letter, image in (("A", a), ("B", b)):
-            is_new = isinstance(image, Image.Image)
-            source, concepts_map, concepts, warning = self._read(
-                image if is_new else image.image, name if is_new else None
-            )
-            if warning:
-                gr.Warning(warning)
-            sources.append(source if is_new else image)
-            views.append(pair_html((source.image, f"image {letter}"), (concepts_map, f"concepts of {letter}")))
-            covered.append(concepts)
-        cards = [concept_html(n, self.num_concepts, *of_both) for n, of_both in enumerate(zip(*covered, strict=True))]
+        sources = []
+        for image in (a, b):
+            if isinstance(image, Image.Image):
+                image, warning = self._read(image, name)
+                if warning:
+                    gr.Warning(warning)
+            sources.append(image)
+        views = [
+            pair_html((source.image, f"image {letter}"), (source.concepts_map, f"concepts of {letter}"))
+            for letter, source in zip("AB", sources, strict=True)
+        ]
+        covered = zip(*(source.concepts for source in sources), strict=True)
+        cards = [concept_html(n, self.num_concepts, *of_both) for n, of_both in enumerate(covered)]
         source, result = self.redraw(*sources, edit)
         return [source, sources[1], *views, *cards, result]
 
@@ -187,9 +191,14 @@ class Handlers:
             return result_html(self._draw_grid(a, b, edit), GRID, "fdae-swap-grid.png")
 
     def example(self, index: int) -> list[Any]:
-        """What the app shows for an example, and its sliders."""
-        example = self.examples[index]
-        return [*self.show(example.a, example.b, example.edit), *self.sliders(example.edit)]
+        """What the app shows for an example, and its sliders; drawn for the first visitor who wants it."""
+        if index not in self._shown:
+            example = self.examples[index]
+            self._shown[index] = [
+                *self.show(example.a, example.b, example.edit),
+                *self.sliders(example.edit),
+            ]
+        return self._shown[index]
 
     def sliders(self, edit: Edit) -> list[float]:
         """Positions of all sliders."""

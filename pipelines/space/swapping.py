@@ -85,10 +85,15 @@ class Edit:
 
 @dataclass(frozen=True)
 class Source:
-    """An image and what is computed of it once: its codes, and its noise for one sampler and number of steps."""
+    """An image and what is computed of it once: codes, pictures of its concepts, noise for one sampler and its steps.
+
+    Tensors are on the CPU, so that the source can go from one process to another.
+    """
 
     image: Image.Image
     codes: FDAECodes
+    concepts_map: Image.Image
+    concepts: tuple[Image.Image, ...]
     noise: torch.Tensor | None = None
     noise_of: tuple[str, int] | None = None
 
@@ -167,23 +172,26 @@ def _most_visible(pipeline: FDAEPipeline, a: Image.Image, b: Image.Image) -> lis
     return (maps[1:] - maps[:1]).abs().mean((1, 2, 3)).argsort(descending=True).tolist()
 
 
-def concept_pictures(pipeline: FDAEPipeline, source: Source) -> tuple[Image.Image, list[Image.Image]]:
+def concept_pictures(
+    pipeline: FDAEPipeline, image: Image.Image, codes: FDAECodes
+) -> tuple[Image.Image, tuple[Image.Image, ...]]:
     """Show what each concept covers in an image.
 
     Returns:
         Every pixel tinted in the colour of its strongest concept, and N pictures with all but one concept faded.
     """
-    masks = pipeline.decode_masks(source.codes)[0].float().cpu().numpy()[..., None]  # (N, H, W, 1)
-    pixels = np.asarray(source.image, np.float32) / 255
+    masks = pipeline.decode_masks(codes)[0].float().cpu().numpy()[..., None]  # (N, H, W, 1)
+    pixels = np.asarray(image, np.float32) / 255
     colors = concept_colors(len(masks))[masks[..., 0].argmax(0)]
     grey = pixels.mean(-1, keepdims=True)
     faded = 1 - FADED + FADED * grey
-    return _picture(0.7 * colors + 0.3 * grey), [_picture(mask * pixels + (1 - mask) * faded) for mask in masks]
+    return _picture(0.7 * colors + 0.3 * grey), tuple(_picture(mask * pixels + (1 - mask) * faded) for mask in masks)
 
 
 def encode(pipeline: FDAEPipeline, image: Image.Image) -> Source:
-    """Encode an image, once for all edits."""
-    return Source(image, pipeline.encode(image))
+    """Encode an image and show its concepts, once for all edits."""
+    codes = pipeline.encode(image).to("cpu")
+    return Source(image, codes, *concept_pictures(pipeline, image, codes))
 
 
 def find_noise(pipeline: FDAEPipeline, source: Source, edit: Edit) -> Source:
@@ -191,7 +199,7 @@ def find_noise(pipeline: FDAEPipeline, source: Source, edit: Edit) -> Source:
     sampled, steps = _sampler_of(pipeline, edit)
     if not edit.keep_noise or source.noise_of == (edit.sampler, steps):
         return source
-    noise = sampled.invert(source.image, source.codes, steps)
+    noise = sampled.invert(source.image, source.codes, steps).cpu()
     return replace(source, noise=noise, noise_of=(edit.sampler, steps))
 
 

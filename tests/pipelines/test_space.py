@@ -11,6 +11,7 @@ import types
 import urllib.error
 import urllib.request
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,13 +60,19 @@ def test_concept_pictures_keep_what_a_concept_covers_and_fade_the_rest(pipeline,
     masks = torch.zeros(1, 3, 16, 16)
     masks[:, 0, :8], masks[:, 2, 8:] = 1, 1
     monkeypatch.setattr(pipeline, "decode_masks", lambda codes: masks)
-    tinted, concepts = concept_pictures(pipeline, encode(pipeline, pictures[0]))
+    tinted, concepts = concept_pictures(pipeline, pictures[0], pipeline.encode(pictures[0]))
     image, first, unused = (np.asarray(picture, int) for picture in (pictures[0], concepts[0], concepts[1]))
     np.testing.assert_array_equal(first[:8], image[:8])
     assert first[8:].min() >= 255 * (1 - swapping.FADED) - 1
     assert unused.min() >= 255 * (1 - swapping.FADED) - 1
     lower = np.asarray(tinted, float)[8:] / 255 - 0.7 * concept_colors(3)[2]  # what is left is grey
     assert lower.std(-1).max() < 0.01
+
+
+def quick_pipeline(**settings):
+    """A micro model that draws in two steps."""
+    slow = micro_pipeline(**settings)
+    return type(slow)(slow.unet, slow.encoder, slow.scheduler, num_inference_steps=2)
 
 
 @pytest.fixture
@@ -135,7 +142,7 @@ def test_the_models_own_number_of_steps_is_taken():
 
 def test_pictures_that_are_rebuilt_far_worse_than_known_ones_are_foreign(pipeline, pictures, monkeypatch):
     source = encode(pipeline, pictures[0])
-    familiarity = Familiarity(pipeline, None, pictures)
+    familiarity = Familiarity(quick_pipeline(), None, pictures)
     assert familiarity.warning(source, "a.png") is None
     monkeypatch.setattr(familiarity, "measure", lambda source: familiarity.typical - 30)
     assert familiarity.warning(source, "a.png").startswith("a.png is unlike")
@@ -152,12 +159,12 @@ def test_a_gpu_is_borrowed_where_spaces_can_be_imported(monkeypatch):
 
 @pytest.mark.parametrize(("num_concepts", "captions"), [(1, 1), (2, 3), (6, 3)])
 def test_examples_of_models_with_any_number_of_concepts_can_be_swapped(pictures, num_concepts, captions):
-    pipeline = micro_pipeline(num_concepts=num_concepts)
+    pipeline = quick_pipeline(num_concepts=num_concepts)
     examples = make_examples(pipeline, pictures)
     assert len(examples) == captions
     for example in examples:
         assert sum(example.edit.content + example.edit.mask) >= 1
-        draw(pipeline, encode(pipeline, example.a), encode(pipeline, example.b), example.edit)
+        draw(pipeline, encode(pipeline, example.a), encode(pipeline, example.b), replace(example.edit, steps=2))
 
 
 def test_what_was_done_is_said_in_words_and_in_the_name_of_the_file():
@@ -245,7 +252,7 @@ def app():
 def test_layout_has_sliders_per_concept_and_explains_a_single_one(app, pictures, num_concepts):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # gradio leaves event loops open
-        blocks = list(app.build(micro_pipeline(num_concepts=num_concepts), pictures, "micro").blocks.values())
+        blocks = list(app.build(quick_pipeline(num_concepts=num_concepts), pictures, "micro").blocks.values())
         gc.collect()
     names = {block.elem_id for block in blocks if block.elem_id}
     kinds = ["content"] if num_concepts == 1 else ["content", "mask"]
@@ -254,11 +261,25 @@ def test_layout_has_sliders_per_concept_and_explains_a_single_one(app, pictures,
     assert any("single concept" in str(getattr(block, "value", "")) for block in blocks) == (num_concepts == 1)
 
 
+def test_examples_are_drawn_once_and_images_read_once(app, pipeline, pictures, monkeypatch):
+    handlers = app.Handlers(quick_pipeline(), pictures)
+    source = encode(pipeline, pictures[1])
+    encoded, drawn = [], []
+    monkeypatch.setattr(app, "encode", lambda pipeline, image: encoded.append(image) or encode(pipeline, image))
+    monkeypatch.setattr(app, "draw", lambda pipeline, *edit: drawn.append(edit) or draw(pipeline, *edit))
+    first, second = (handlers.example(0) for _ in range(2))
+    assert first == second
+    assert len(encoded) == 2
+    assert len(drawn) == 1
+    handlers.show(pictures[0], source, Edit())
+    assert len(encoded) == 3
+
+
 def test_an_upload_unlike_the_examples_is_told(app, pipeline, pictures, monkeypatch):
     told = []
     monkeypatch.setattr(app.gr, "Warning", told.append)
     monkeypatch.setattr(Familiarity, "warning", lambda self, source, name: f"{name} is foreign")
-    handlers = app.Handlers(pipeline, pictures)
+    handlers = app.Handlers(quick_pipeline(), pictures)
     source = encode(pipeline, pictures[1])
     handlers.show(pictures[0], source, Edit(), "a.png")
     assert told == ["a.png is foreign"]
@@ -270,7 +291,7 @@ def test_an_upload_unlike_the_examples_is_told(app, pipeline, pictures, monkeypa
 def server(app, tmp_path_factory):
     """The address of a running app with a micro model."""
     folder = tmp_path_factory.mktemp("space")
-    micro_pipeline().save_pretrained(folder / "micro")
+    quick_pipeline().save_pretrained(folder / "micro")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
