@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 export GOMP_SPINCOUNT ?= 2000
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-fast lint docs clean
+.PHONY: help install quickstart web test test-fast lint docs clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -17,12 +17,17 @@ install: $(VENV)/installed ## Create .venv with tested versions of everything
 
 $(VENV)/installed: setup.cfg setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[data,train,space,dev,browser]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[data,train,space,export,dev,browser]"
 	touch $@
 
 quickstart: install ## Train on built-in data and score the result: outputs/quickstart, a quarter of an hour
 	$(BIN)/python training/train_fdae.py --config training/configs/quickstart.yaml
 	$(BIN)/python training/evaluate_fdae.py --model outputs/quickstart --dataset shapes3d-rendered
+
+web: install ## Build the page that runs in the browser and serve it (needs Node.js 20)
+	npm ci --prefix pipelines/web
+	$(BIN)/python pipelines/web/build_page.py
+	$(BIN)/python pipelines/web/serve.py
 
 test: install ## Run all tests
 	$(BIN)/python -m pytest

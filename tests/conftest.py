@@ -13,7 +13,14 @@ from fdae_diffusers.data import get_benchmark
 # Modules and tests that need long (most of their tests more than five seconds), other processes or a browser;
 # `make test-fast` leaves them out. Tests may also carry a marker themselves.
 MARKED = {
-    "slow": ("test_study.py", "test_metrics_reference.py", "test_training_faults.py", "test_heun_samples_agree"),
+    "slow": (
+        "test_study.py",
+        "test_metrics_reference.py",
+        "test_training_faults.py",
+        "test_heun_samples_agree",
+        "test_export_onnx.py",
+        "test_web.py",
+    ),
     "processes": (
         "test_training_processes.py",
         "test_training_faults.py",
@@ -22,7 +29,7 @@ MARKED = {
         "test_memory.py",
         "test_convert_dataset.py",
     ),
-    "browser": ("test_a_visitor",),
+    "browser": ("test_a_visitor", "test_web.py"),
 }
 
 

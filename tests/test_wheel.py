@@ -14,7 +14,9 @@ from fdae_diffusers import __version__
 pytestmark = pytest.mark.slow
 
 PACKAGE = ROOT / "fdae_diffusers"
-NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "outputs", "tests")
+NOT_SOURCE = shutil.ignore_patterns(
+    ".*", "__pycache__", "*.egg-info", "build", "dist", "outputs", "tests", "node_modules"
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""Count how often swapped codes change what they should, and nothing else, on re-rendered Shapes3D.
+"""Count how often swapped codes change what they should, and nothing else, on Shapes3D or any labelled grid.
 
     python training/evaluate_swaps.py --model outputs/quickstart --num_pairs 200 --seed 0
+    python training/evaluate_swaps.py --model outputs/sprites --dataset sprites --dataset_path data/sprites
 
 Prints a table and writes `swaps.json`. See `fdae_diffusers.evaluation.swaps` for what is measured.
 """

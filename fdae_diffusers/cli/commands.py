@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -14,8 +15,10 @@ import torch
 from ..basis import CodeBasis, CodeKind
 from ..codes import Concepts, FDAECodes
 from ..errors import FDAEError
+from ..health import HealthReport, find_foreign_images
 from ..hub.examples import load_examples
-from ..hub.loading import load_pipeline
+from ..hub.files import HEALTH_FILE, variant_name
+from ..hub.loading import find_file, load_pipeline
 from ..image_processing import read_image
 from ..pipeline_fdae import FDAEPipeline
 from ..visualization import figures
@@ -40,6 +43,7 @@ def masks(args: argparse.Namespace) -> Drawing:
     """Draw the masks of images."""
     pipeline = load_model(args)
     images = read_images(args, pipeline, args.images)
+    tell_foreign_images(args, pipeline, images, args.images)
     found = pipeline.decode_masks(pipeline.encode(images))  # (B, N, H, W)
     grey = (found.float().cpu().numpy() * 255).round().astype(np.uint8)
     pictures = [PIL.Image.fromarray(mask) for of_image in grey for mask in of_image]
@@ -57,6 +61,7 @@ def reconstruct(args: argparse.Namespace) -> Drawing:
         pictures = _decode(args, pipeline, FDAECodes.load(args.images[0]))
         return Drawing(figures.image_grid([pictures]), pictures)
     images = read_images(args, pipeline, args.images)
+    tell_foreign_images(args, pipeline, images, args.images)
     pictures = _decode(args, pipeline, pipeline.encode(images))
     return Drawing(figures.reconstruction_figure(images, pictures), pictures)
 
@@ -66,6 +71,7 @@ def swap(args: argparse.Namespace) -> Drawing:
     """Draw an image with codes of another one, the donor: with those that are named, or with each alone."""
     pipeline = load_model(args)
     image, donor = images = read_images(args, pipeline, [args.image, args.donor])
+    tell_foreign_images(args, pipeline, images, [args.image, args.donor])
     codes = pipeline.encode(images)
     latents = _latents(args, pipeline, image, codes[0])
     if args.content or args.mask:
@@ -81,6 +87,7 @@ def interpolate(args: argparse.Namespace) -> Drawing:
     """Draw the way from an image to one with codes of another."""
     pipeline = load_model(args)
     images = read_images(args, pipeline, [args.image, args.donor])
+    tell_foreign_images(args, pipeline, images, [args.image, args.donor])
     codes = pipeline.encode(images)
     content, mask = _concepts(args.content), _concepts(args.mask)
     if not args.content and not args.mask:
@@ -98,6 +105,7 @@ def grid(args: argparse.Namespace) -> Drawing:
     """Draw the content of each image in the masks of each."""
     pipeline = load_model(args)
     images = read_images(args, pipeline, args.images)
+    tell_foreign_images(args, pipeline, images, args.images)
     rows = pipeline.swap_grid(images, num_inference_steps=args.num_inference_steps, generator=make_generator(args))
     return Drawing(figures.swap_grid_figure(images, rows), [picture for row in rows for picture in row])
 
@@ -108,6 +116,7 @@ def traverse(args: argparse.Namespace) -> Drawing:
     basis = CodeBasis.from_pretrained(args.model, args.revision, args.variant)
     pipeline = load_model(args)
     (image,) = read_images(args, pipeline, [args.image])
+    tell_foreign_images(args, pipeline, [image], [args.image])
     codes = pipeline.encode(image)
     latents = _latents(args, pipeline, image, codes)
     kind: CodeKind = "content" if args.mask is None else "mask"
@@ -147,6 +156,22 @@ def read_images(args: argparse.Namespace, pipeline: FDAEPipeline, paths: Sequenc
         return examples
     following = cycle(examples)
     return [next(following) if path == EXAMPLE else read_image(path, size) for path in paths]
+
+
+def load_health(args: argparse.Namespace) -> HealthReport | None:
+    """Load the health of the model on its own pictures; ``None`` if it was not measured."""
+    path = find_file(args.model, variant_name(HEALTH_FILE, args.variant), args.revision)
+    return None if path is None else HealthReport.load(path)
+
+
+def tell_foreign_images(
+    args: argparse.Namespace, pipeline: FDAEPipeline, images: Sequence[PIL.Image.Image], names: Sequence[str]
+) -> None:
+    """Say on stderr which images are unlike the model's own, if it is known how well it reconstructs those."""
+    health = load_health(args)
+    if health is not None and EXAMPLE not in names:
+        for image in find_foreign_images(pipeline, images, health, BATCH_SIZE):
+            print(image.describe(names[image.index]), file=sys.stderr)
 
 
 def make_generator(args: argparse.Namespace) -> torch.Generator:

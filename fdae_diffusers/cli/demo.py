@@ -10,8 +10,9 @@ import PIL.Image
 from ..basis import CodeBasis, basis_file
 from ..data import RENDERED_SHAPES3D, ImageDataset, load_image_dataset
 from ..errors import FDAEError
-from ..hub.examples import find_file, load_examples
+from ..hub.examples import load_examples
 from ..hub.files import EXAMPLES_FILE, TRAINING_FILE
+from ..hub.loading import find_file
 from ..visualization.samples import make_edit_figures, make_figures, pick_images, save_figures
 from .commands import load_model, read_images
 

@@ -14,8 +14,14 @@ EXAMPLE = "-"  # stands for an example picture of the model
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 
 
-class InputFile(str):
-    """Path of a file that a command reads, which has to exist before the work begins, or `EXAMPLE`."""
+class InputPath(str):
+    """Path of a file or folder that a command reads, which has to exist before the work begins."""
+
+    __slots__ = ()
+
+
+class InputFile(InputPath):
+    """Path of a file that a command reads, or `EXAMPLE`."""
 
     __slots__ = ()
 
@@ -32,12 +38,16 @@ def expand_inputs(args: argparse.Namespace) -> None:
             setattr(args, name, [InputFile(path) for item in value for path in _expand(item)])
         elif isinstance(value, InputFile):
             _check(value)
+        else:
+            for path in value if isinstance(value, list) else [value]:
+                if isinstance(path, InputPath) and not Path(path).exists():
+                    raise FDAEError(f"there is no file {path}")
 
 
-def input_files(args: argparse.Namespace) -> list[InputFile]:
+def input_files(args: argparse.Namespace) -> list[InputPath]:
     """Return all input files among the arguments."""
     values = [item for value in vars(args).values() for item in (value if isinstance(value, list) else [value])]
-    return [value for value in values if isinstance(value, InputFile)]
+    return [value for value in values if isinstance(value, InputPath)]
 
 
 def _expand(path: str) -> list[str]:

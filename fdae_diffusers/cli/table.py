@@ -2,7 +2,7 @@
 
 import os
 
-from .inputs import InputFile
+from .inputs import InputFile, InputPath
 from .parser import (
     ALL,
     KEEP_NOISE,
@@ -160,6 +160,28 @@ training/fit_basis.py computes them.""",
         output="traverse.png",
     ),
     Command(
+        "check",
+        "say how healthy a model is on images, and which images are unlike its own",
+        "cli.check:check",
+        """\
+  fdae check photos                             # all images of a folder
+  fdae check a.png b.png c.png
+  fdae check photos --output photos-health.json
+
+Prints how well the images are reconstructed, how crisp the masks are, which concepts are alive and what swapped codes
+change, with a line of advice for whatever is off; no labels are needed. Where the model's folder has health.json, as
+every training writes it, images that come out far worse than the model's own are named.""",
+        [
+            argument(
+                "images", nargs="+", metavar="IMAGE_OR_FOLDER", type=InputPath, help="image files, or folders of them"
+            ),
+            argument("--num_images", type=count, default=256, help="at most, drawn at random (default: %(default)s)"),
+            argument("--output", metavar="FILE", help="also write the numbers to this JSON file"),
+            argument("--overwrite", action="store_true", help="replace the output if it exists already"),
+            model_flags,
+        ],
+    ),
+    Command(
         "demo",
         "draw everything that a model can do with a few images",
         "cli.demo:demo",
@@ -241,5 +263,20 @@ Score a model on a disentanglement benchmark: how well its codes tell the factor
 
 Encodes each image of the benchmark once, prints a table and writes all of it to metrics.json in the model's folder;
 one that is there already is replaced only with --overwrite. Flags may stand in a YAML file, --config.""",
+    ),
+    Command(
+        "export",
+        "write a model as ONNX, for the browser and for machines without torch",
+        "export.onnx:export",
+        """\
+  fdae export --output_dir outputs/onnx/rooms
+  fdae export --model outputs/mine --output_dir outputs/onnx/mine --examples_dir photos --precision fp16""",
+        config="export.onnx:ExportConfig",
+        about="""\
+Write encoder, mask decoder and U-Net of a model as ONNX, with a description and a program that runs them with numpy
+and onnxruntime alone.
+
+Compares the result with torch, prints the errors, and writes nothing if one is above its bound. pipelines/web makes a
+page of such folders.""",
     ),
 )

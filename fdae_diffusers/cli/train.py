@@ -102,7 +102,8 @@ def _summary(folder: Path) -> str:
         lines.append(f"reconstruction: {psnr[0]:.1f} dB PSNR on {record['sampling_num_images']} pictures {kind}")
     lines += [
         "next:",
-        f"  fdae app --model {folder}        # swap codes in the browser",
-        f"  fdae swap - - --model {folder}   # each code of one picture given to another",
+        f"  fdae app --model {folder}            # swap codes in the browser",
+        f"  fdae swap - - --model {folder}       # each code of one picture given to another",
+        f"  fdae check FOLDER --model {folder}   # how it does on other pictures",
     ]
     return "\n".join(lines)

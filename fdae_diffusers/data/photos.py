@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import FDAEError, first_line
@@ -90,8 +91,8 @@ def _to_square(image: Image.Image, size: int, fit: Fit) -> Image.Image:
     if fit == "pad" and image.width != image.height:
         side = max(image.size)
         square = image.convert("RGB") if not image.has_transparency_data else _on_white(image)
-        mean = square.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
-        image = ImageOps.pad(square, (side, side), color=mean)
+        red, green, blue = np.asarray(square.resize((1, 1), Image.Resampling.BOX))[0, 0].tolist()
+        image = ImageOps.pad(square, (side, side), color=(red, green, blue))
     return Image.fromarray(to_pixels(image, size))
 
 

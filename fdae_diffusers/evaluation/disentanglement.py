@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..codes import FDAECodes
-from ..data import BENCHMARKS, ImageDataset, get_benchmark, load_benchmark
+from ..data import BENCHMARKS, Benchmark, ImageDataset, get_benchmark, load_benchmark
 from ..errors import FDAEError, user_errors
 from ..hub.card import write_model_card
 from ..hub.files import IMPORTANCE_FILE, METRICS_FILE, TRAINING_FILE
@@ -105,6 +105,8 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any]:
             num_test=config.num_test,
             num_train_votes=config.num_train_votes,
             num_eval_votes=config.num_eval_votes,
+            num_concepts=encoder.config.num_concepts,
+            appearance=[name in benchmark.appearance_factors for name in benchmark.factor_names],
             n_jobs=config.n_jobs,
         )
     result = {"model": public_name(config.model), "variant": config.variant, "dataset": config.dataset, **scores}
@@ -145,6 +147,31 @@ def print_table(result: dict[str, Any]) -> None:
         for name, value in result.get(metric, {}).items():
             if isinstance(value, float):
                 print(f"  {metric:<24} {name:<24} {value:.4f}")
+    if "leak" in result:
+        print_leak(result["leak"], get_benchmark(result["dataset"]))
+
+
+def print_leak(leak: dict[str, Any], benchmark: Benchmark) -> None:
+    """Print how well each factor is predicted from each code, 0 by chance; a star marks factors of appearance."""
+    stars = ("*" if name in benchmark.appearance_factors else "" for name in benchmark.factor_names)
+    names = [name + star for name, star in zip(benchmark.factor_names, stars, strict=True)]
+    print(f"\n{'predicted from':<16}" + "".join(f"{name:>{len(name) + 2}}" for name in names))
+    content, *mask = (
+        np.split(np.asarray(leak["skill"]), [len(leak["skill"]) // 2]) if _has_masks(leak) else [leak["skill"]]
+    )
+    rows = [(f"content {concept}", skill) for concept, skill in enumerate(content)] + [
+        ("all content", leak["content"])
+    ]
+    if mask:
+        rows += [(f"mask {concept}", skill) for concept, skill in enumerate(mask[0])] + [("all masks", leak["mask"])]
+    for title, skill in rows:
+        print(
+            f"{title:<16}" + "".join(f"{value:>{len(name) + 2}.2f}" for name, value in zip(names, skill, strict=True))
+        )
+
+
+def _has_masks(leak: dict[str, Any]) -> bool:
+    return not np.isnan(leak["mask"]).all()
 
 
 def _encode(config: EvaluationConfig, encoder: CMFNet, images: ImageDataset, rows: np.ndarray | None) -> FDAECodes:

@@ -1,26 +1,27 @@
-"""How often a swapped code changes what it should and nothing else, on re-rendered Shapes3D.
+"""How often a swapped code changes what it should and nothing else.
+
+On re-rendered Shapes3D, as follows; on other labelled grids by `grid_swaps`.
 
 The renderer knows the true picture of every edit, so that edited pictures can be judged: their factors are those of
 the nearest rendered image (`Shapes3DFactorEstimator`). Which concept is which is found on pairs of images of its own,
 from what each code changes when it is swapped alone.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from sklearn.utils import gen_batches
 from tqdm.auto import tqdm
 
-from ..data.benchmarks import SHAPES3D
+from ..data.benchmarks import RENDERED_SHAPES3D, SHAPES3D
 from ..data.shapes3d_factors import Shapes3DFactorEstimator
-from ..data.shapes3d_renderer import shared_renderer
 from ..errors import FDAEError
 from ..hub.files import SWAPS_FILE
 from ..pipeline_fdae import FDAEPipeline
 from ..utils.arguments import check_at_least_one
+from .grid_swaps import grid_accuracy, open_grid, print_grid_table, score_grid_swaps
+from .pairs import Pairs
 from .results import ResultConfig, public_name, result_path, write_result
 
 FACTORS = SHAPES3D.factor_names
@@ -29,10 +30,16 @@ HUES = ("floor_hue", "wall_hue", "object_hue")
 
 @dataclass
 class SwapsConfig(ResultConfig):
-    """Settings of the measurement; the model is one of Shapes3D."""
+    """Settings of the measurement."""
 
+    dataset: str = field(
+        default=RENDERED_SHAPES3D, metadata={"help": "Benchmark whose images the model knows: cars3d, sprites, ..."}
+    )
+    dataset_path: str | None = field(
+        default=None, metadata={"help": "Local folder or Hub id of the data set; of Sprites also the sheets."}
+    )
     num_pairs: int = field(default=200, metadata={"help": "Pairs of images that the rates are of."})
-    num_search_pairs: int = field(default=32, metadata={"help": "Other pairs, to find which concept is which on."})
+    num_search_pairs: int = field(default=32, metadata={"help": "Shapes3D: other pairs, to find concepts on."})
     seed: int = field(default=0, metadata={"help": "Seed of pairs and starting noise."})
     num_inference_steps: int | None = field(default=None, metadata={"help": "Steps of the sampler."})
     keep_noise: bool = field(default=False, metadata={"help": "Start from the images' own noise, by inversion."})
@@ -50,70 +57,6 @@ class Edit:
     content: tuple[int, ...]
     mask: tuple[int, ...]
     factors: tuple[str, ...]
-
-
-class Pairs:
-    """Pairs of images that differ in every factor, with codes and starting noise: the same noise for all edits.
-
-    Args:
-        pipeline: The model.
-        num_pairs: n.
-        random_state: Source of the factors and, without ``keep_noise``, of the noise.
-        num_inference_steps: Steps of the sampler.
-        keep_noise: Start edits from the source images' own noise, by inversion.
-        batch_size: Pictures decoded at a time.
-    """
-
-    def __init__(
-        self,
-        pipeline: FDAEPipeline,
-        num_pairs: int,
-        random_state: np.random.RandomState,
-        num_inference_steps: int,
-        keep_noise: bool = False,
-        batch_size: int = 64,
-    ):
-        sizes = np.array(SHAPES3D.factor_sizes)
-        self.sources = random_state.randint(sizes, size=(num_pairs, len(sizes)))  # (n, 6)
-        self.targets = (self.sources + random_state.randint(1, sizes, size=self.sources.shape)) % sizes
-        self._renderer = shared_renderer(pipeline.encoder.config.sample_size)
-        self._pipeline, self._batch_size = pipeline, batch_size
-        self._num_inference_steps = num_inference_steps
-        images = self.render(self.sources)
-        self._codes = pipeline.encode(images)
-        self._other_codes = pipeline.encode(self.render(self.targets))
-        if keep_noise:
-            self._noise = torch.cat(
-                [pipeline.invert(images[rows], self._codes[rows], num_inference_steps) for rows in self._batches()]
-            )
-        else:
-            noise = random_state.standard_normal(images.shape).astype(np.float32)
-            self._noise = torch.from_numpy(noise).permute(0, 3, 1, 2)
-
-    def render(self, factors: np.ndarray) -> np.ndarray:
-        """The true images (n, H, W, 3), uint8, of factors (n, 6)."""
-        return self._renderer.render(SHAPES3D.factors_to_rows(factors))
-
-    def expected(self, factors: Sequence[str]) -> np.ndarray:
-        """Factors (n, 6) of the sources, but those named of the targets."""
-        return np.where([name in factors for name in FACTORS], self.targets, self.sources)
-
-    def swap(self, content: Sequence[int], mask: Sequence[int]) -> np.ndarray:
-        """Decode edited pictures (n, H, W, 3), uint8: the sources with these codes of the targets."""
-        codes = self._codes
-        if content or mask:
-            codes = codes.swap(self._other_codes, content=content, mask=mask)
-        pictures = self._pipeline.decode(
-            codes,
-            self._num_inference_steps,
-            latents=self._noise,
-            output_type="np",
-            batch_size=self._batch_size,
-        )
-        return (np.asarray(pictures) * 255).round().astype(np.uint8)
-
-    def _batches(self) -> list[slice]:
-        return list(gen_batches(len(self.sources), self._batch_size))
 
 
 def find_edits(num_concepts: int, pairs: Pairs, estimator: Shapes3DFactorEstimator) -> list[Edit]:
@@ -190,7 +133,10 @@ def estimator_accuracy(pairs: Pairs, estimator: Shapes3DFactorEstimator) -> dict
 
 
 def evaluate_swaps(config: SwapsConfig) -> dict[str, Any]:
-    """Find the concepts, swap their codes, print and write how often the pictures are right.
+    """Swap codes of a model, print and write how often the pictures are right.
+
+    On re-rendered Shapes3D the concepts of floor, wall and object are found first; on other grids each code is
+    swapped by itself.
 
     Raises:
         FDAEError: If the model cannot be loaded or has a single concept, or there is a result already that is not to
@@ -200,6 +146,8 @@ def evaluate_swaps(config: SwapsConfig) -> dict[str, Any]:
     pipeline = config.load_pipeline()
     pipeline.set_progress_bar_config(disable=True)
     steps = config.num_inference_steps or pipeline.default_num_inference_steps
+    if config.dataset != RENDERED_SHAPES3D:
+        return _evaluate_on_grid(config, pipeline, steps, output)
     estimator = Shapes3DFactorEstimator(pipeline.encoder.config.sample_size)
     random_state = np.random.RandomState(config.seed)
     search_pairs, pairs = (
@@ -219,6 +167,30 @@ def evaluate_swaps(config: SwapsConfig) -> dict[str, Any]:
         "edits": {edit.name: score_edit(edit, pairs, estimator) for edit in tqdm(edits, desc="edits", disable=None)},
     }
     print_table(result)
+    write_result(output, result)
+    return result
+
+
+def _evaluate_on_grid(config: SwapsConfig, pipeline: FDAEPipeline, steps: int, output: Path) -> dict[str, Any]:
+    """Swap each code by itself and all of a kind, on a labelled grid."""
+    num_concepts = pipeline.encoder.config.num_concepts
+    if num_concepts < 2:
+        raise FDAEError("a single-concept model has no concepts to swap")
+    grid = open_grid(config.dataset, config.dataset_path, pipeline.encoder.config.sample_size)
+    random_state = np.random.RandomState(config.seed)
+    pairs = Pairs(pipeline, config.num_pairs, random_state, steps, config.keep_noise, config.batch_size, grid)
+    result = {
+        "model": public_name(config.model),
+        "variant": config.variant,
+        "dataset": config.dataset,
+        "num_pairs": config.num_pairs,
+        "seed": config.seed,
+        "num_inference_steps": steps,
+        "keep_noise": config.keep_noise,
+        "factors_read": grid_accuracy(pairs, grid),
+        "edits": score_grid_swaps(num_concepts, pairs, grid),
+    }
+    print_grid_table(result)
     write_result(output, result)
     return result
 

@@ -5,7 +5,7 @@ import torch
 
 from ..codes import FDAECodes
 from ..errors import FDAEError
-from ..image_processing import ImageInput
+from ..image_processing import ImageInput, to_pixel_values
 from ..metrics.pictures import grain, psnr
 from ..metrics.segmentation import mask_statistics
 from ..pipeline_fdae import FDAEPipeline
@@ -14,12 +14,67 @@ from .report import DEAD, HealthReport
 DUPLICATE = 0.9  # correlation of two masks at which their concepts are one
 
 
+class Reconstruction:
+    """Images, their codes, and what the model decodes them to, always from the same starting noise.
+
+    Args:
+        pipeline: The model, in evaluation mode.
+        images: Images of any kind.
+        num_inference_steps: Steps of the sampler, the pipeline's own by default.
+        seed: Seed of the starting noise, one for all pictures.
+        batch_size: Images at a time.
+
+    Attributes:
+        num_inference_steps: Steps that are taken.
+        sources: (n, H, W, 3) in [0, 1], the images as the model sees them.
+        codes: Their codes.
+        pictures: (n, H, W, 3) in [0, 1], the reconstructions.
+        psnr: (n,) in dB.
+    """
+
+    def __init__(
+        self,
+        pipeline: FDAEPipeline,
+        images: ImageInput,
+        num_inference_steps: int | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+    ):
+        self.num_inference_steps = num_inference_steps or pipeline.default_num_inference_steps
+        self._pipeline, self._batch_size = pipeline, batch_size
+        self._latents = pipeline.prepare_latents(1, torch.Generator().manual_seed(seed))
+        values = (to_pixel_values(images, pipeline.encoder.config.sample_size) + 1) / 2
+        self.sources = values.permute(0, 2, 3, 1).cpu().numpy()
+        self.codes = FDAECodes.cat(pipeline.encode(part) for part in values.split(batch_size))
+        self.pictures = self.decode(self.codes)
+        self.psnr = psnr(self.pictures, self.sources)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def decode(self, codes: FDAECodes) -> np.ndarray:
+        """Decode codes to pictures (n, H, W, 3) in [0, 1]."""
+        pictures = self._pipeline.decode(
+            codes,
+            num_inference_steps=self.num_inference_steps,
+            latents=self._latents,
+            output_type="np",
+            batch_size=self._batch_size,
+        )
+        return np.asarray(pictures)
+
+    def masks(self) -> np.ndarray:
+        """Decode the masks (n, N, H, W)."""
+        slices = [slice(start, start + self._batch_size) for start in range(0, len(self), self._batch_size)]
+        return np.concatenate([self._pipeline.decode_masks(self.codes[rows]).cpu().numpy() for rows in slices])
+
+
 def measure_health(
     pipeline: FDAEPipeline,
     images: ImageInput,
     *,
     held_out: bool | None = None,
-    num_swaps: int = 32,
+    num_swaps: int = 16,
     num_inference_steps: int | None = None,
     seed: int = 0,
     batch_size: int = 64,
@@ -38,50 +93,39 @@ def measure_health(
     Raises:
         FDAEError: If there are fewer than two images.
     """
-    sources = pipeline.image_array(images)  # (n, H, W, 3) in [0, 1]
-    if len(sources) < 2:
+    made = Reconstruction(pipeline, images, num_inference_steps, seed, batch_size)
+    if len(made) < 2:
         raise FDAEError("the health of a model is measured on two images at least")
-    codes = FDAECodes.cat(pipeline.encode(sources[rows]) for rows in _slices(len(sources), batch_size))
-    latents = pipeline.prepare_latents(1, generator=torch.Generator().manual_seed(seed))
-    steps = pipeline.choose_num_inference_steps(num_inference_steps)
-
-    def decode(edited: FDAECodes) -> np.ndarray:
-        return pipeline.decode(
-            edited, num_inference_steps=steps, latents=latents, output_type="np", batch_size=batch_size
-        )
-
-    masks = np.concatenate(
-        [pipeline.decode_masks(codes[rows]).float().cpu().numpy() for rows in _slices(len(sources), batch_size)]
-    )  # (n, N, H, W)
-    pictures = decode(codes)
-    errors = psnr(pictures, sources)
+    masks = made.masks()
     statistics = mask_statistics(masks, dead_below=DEAD)
     return HealthReport(
-        num_images=len(sources),
+        num_images=len(made),
         held_out=held_out,
-        num_inference_steps=steps,
-        psnr=float(errors.mean()),
-        psnr_low=float(np.percentile(errors, 5)),
-        grain=float(grain(pictures, sources).mean()),
+        num_inference_steps=made.num_inference_steps,
+        psnr=float(made.psnr.mean()),
+        psnr_low=float(np.percentile(made.psnr, 5)),
+        grain=float(grain(made.pictures, made.sources).mean()),
         crispness=statistics["crispness"],
         entropy=statistics["entropy"],
         usage=statistics["usage"].tolist(),
         movement=statistics["movement"].tolist(),
         duplicates=_duplicates(masks),
-        **_swap_effects(decode, codes, pictures, masks, min(num_swaps, len(sources))),
+        image_psnr=made.psnr.tolist(),
+        **_swap_effects(made, masks, min(num_swaps, len(made))),
     )
 
 
-def _swap_effects(decode, codes: FDAECodes, pictures: np.ndarray, masks: np.ndarray, num_swaps: int) -> dict:
+def _swap_effects(made: Reconstruction, masks: np.ndarray, num_swaps: int) -> dict:
     """Swap codes of the first images with those of the images after them."""
     order = np.arange(num_swaps)
-    others = (order + 1) % len(pictures)
-    own, other = codes[order.tolist()], codes[others.tolist()]
+    others = (order + 1) % len(made)
+    own, other = made.codes[order.tolist()], made.codes[others.tolist()]
+    pictures = made.pictures
     distance = np.square(pictures[others] - pictures[order]).mean()
 
     def change(**kinds) -> np.ndarray:
         """Squared change of each pixel, (num_swaps, H, W)."""
-        return np.square(decode(own.swap(other, **kinds)) - pictures[order]).mean(axis=3)
+        return np.square(made.decode(own.swap(other, **kinds)) - pictures[order]).mean(axis=3)
 
     def effect(squares: np.ndarray) -> float:
         return float(np.sqrt(squares.mean() / max(distance, 1e-12)))
@@ -93,7 +137,7 @@ def _swap_effects(decode, codes: FDAECodes, pictures: np.ndarray, masks: np.ndar
         for concept, squares in enumerate(content)
     ]
     kinds = {"content_effect": [effect(squares) for squares in content], "content_inside": inside}
-    if codes.mask is None:
+    if made.codes.mask is None:
         return {**kinds, "content_effect_all": kinds["content_effect"][0], "mask_effect": [], "mask_effect_all": 0.0}
     return {
         **kinds,
@@ -115,7 +159,3 @@ def _duplicates(masks: np.ndarray) -> list[tuple[int, int]]:
         for other in range(one + 1, len(flat))
         if varying[one] and varying[other] and correlation[one, other] > DUPLICATE
     ]
-
-
-def _slices(length: int, batch_size: int) -> list[slice]:
-    return [slice(start, start + batch_size) for start in range(0, length, batch_size)]

@@ -1,6 +1,7 @@
 """What is measured of a model's health, and one line of advice for everything that is off."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,7 @@ from typing import Any
 from ..errors import FDAEError
 from ..utils.files import whole_file
 
-HEALTH_FILE = "health.json"
-
+POOR = 20.0  # dB below which a reconstruction does not look like its image
 FOG = 0.6  # mean share of the strongest mask below which masks are fog
 DEAD = 0.005  # share of the pixels below which a concept is dead
 STILL = 0.01  # standard deviation of a mask over the images below which it is the same for all
@@ -41,6 +41,7 @@ class HealthReport:
         content_effect_all: The same with all content codes of the other image.
         mask_effect_all: The same with all mask codes.
         content_inside: (N,) share of the squared change by a content swap that falls into the concept's own mask.
+        image_psnr: (n,) dB of each reconstruction; not in the file.
     """
 
     num_images: int
@@ -58,7 +59,8 @@ class HealthReport:
     mask_effect: list[float]
     content_effect_all: float
     mask_effect_all: float
-    content_inside: list[float] = field(default_factory=list)
+    content_inside: list[float]
+    image_psnr: list[float] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def dead(self) -> list[int]:
@@ -74,7 +76,7 @@ class HealthReport:
         """Say what is off, one line each; nothing if the model looks healthy."""
         num_concepts = len(self.usage)
         lines = []
-        if self.psnr < 20:
+        if not self.psnr >= POOR:  # which is true of NaN too
             lines.append(f"reconstructions are poor ({self.psnr:.1f} dB): train longer")
         if self.grain > GRAINY:
             lines.append(
@@ -85,8 +87,8 @@ class HealthReport:
             return lines
         if self.crispness < FOG:
             lines.append(
-                f"masks are fog (strongest concept {self.crispness:.2f} on average): start with shared masks "
-                "(mask_init), raise the final weight of the mask entropy, train longer, or take fewer concepts"
+                f"masks are fog (strongest concept {self.crispness:.2f} on average): train longer, start with shared "
+                "masks (mask_init), end with more mask_entropy (loss_weights_end), or take fewer concepts"
             )
         if self.dead:
             lines.append(
@@ -107,40 +109,54 @@ class HealthReport:
 
     def is_foreign(self, psnr: float) -> bool:
         """Return whether a picture reconstructed at so many dB is unlike those that the model knows."""
-        return psnr < self.psnr_low - FOREIGN_MARGIN
+        return not psnr >= self.psnr_low - FOREIGN_MARGIN
 
     def to_dict(self) -> dict[str, Any]:
         """Return all numbers, the dead concepts and the advice, ready for JSON."""
-        return {**asdict(self), "dead": self.dead, "num_alive": self.num_alive, "advice": self.advice()}
+        values = {**asdict(self), "dead": self.dead, "num_alive": self.num_alive, "advice": self.advice()}
+        del values["image_psnr"]
+        return values
 
-    def save(self, folder: str | Path) -> Path:
-        """Write ``health.json`` into a folder and return its path."""
-        path = Path(folder) / HEALTH_FILE
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The report in a few numbers, for trackers and tables."""
+        inside = [share for share, usage in zip(self.content_inside, self.usage, strict=True) if usage >= DEAD]
+        return {
+            "psnr": self.psnr,
+            "grain": self.grain,
+            "crispness": self.crispness,
+            "num_alive": self.num_alive,
+            "content_inside": sum(inside) / len(inside) if inside else math.nan,
+            "content_effect_all": self.content_effect_all,
+            "mask_effect_all": self.mask_effect_all,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the report as JSON, whole or not at all."""
         with whole_file(path) as unfinished:
             unfinished.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
-        return path
 
     @classmethod
-    def load(cls, folder: str | Path) -> "HealthReport | None":
-        """Read ``health.json`` of a folder; ``None`` if there is none.
+    def load(cls, path: str | Path) -> "HealthReport":
+        """Read a report that :meth:`save` wrote.
 
         Raises:
-            FDAEError: If the file is damaged.
+            FDAEError: If the file is missing or damaged.
         """
-        path = Path(folder) / HEALTH_FILE
-        if not path.is_file():
-            return None
         try:
-            values = json.loads(path.read_text())
-            return cls(**{item.name: values[item.name] for item in fields(cls)})
-        except (ValueError, KeyError, TypeError) as error:
-            raise FDAEError(f"{path} is damaged: delete it, `fdae check` makes it again") from error
+            values = json.loads(Path(path).read_text())
+            measured = {item.name: values[item.name] for item in fields(cls) if item.name != "image_psnr"}
+            pairs = [(one, other) for one, other in values["duplicates"]]
+            return cls(**{**measured, "duplicates": pairs})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FDAEError(f"{path} is no health report: delete it, `fdae check` makes it again") from error
 
     def __str__(self) -> str:
         """Return the report as lines of text: numbers, then advice."""
         images = {True: "images not trained on", False: "training images", None: "images"}[self.held_out]
+        steps = f"{self.num_inference_steps} step{'s' if self.num_inference_steps > 1 else ''} of the sampler"
         lines = [
-            f"health on {self.num_images} {images}, {self.num_inference_steps} steps of the sampler",
+            f"health on {self.num_images} {images}, {steps}",
             f"  reconstruction  {self.psnr:.1f} dB (5 % below {self.psnr_low:.1f} dB), grain {self.grain:+.3f}",
         ]
         if len(self.usage) > 1:

@@ -11,16 +11,28 @@ from ..data import RENDERED_SHAPES3D, get_benchmark
 from ..errors import FDAEError
 from ..metrics.suite import METRICS
 from ..utils.files import whole_file
-from .files import ATTRIBUTES_FILE, CARD_FILE, METRICS_FILE, SWAPS_FILE, TRAINING_FILE, captions
+from .files import (
+    ATTRIBUTES_FILE,
+    CARD_FILE,
+    HEALTH_FILE,
+    MASKS_FILE,
+    METRICS_FILE,
+    SWAPS_FILE,
+    TRAINING_FILE,
+    captions,
+    variant_name,
+)
 
 TEMPLATE = Path(__file__).with_name("card.md")
+AVERAGED = "ema"  # the variant that a training with averaged weights draws its pictures with
 
 
 def write_model_card(folder: str | Path) -> Path:
     """Write ``README.md`` of a pipeline folder, with metadata that the Hub shows as evaluation results.
 
-    The card shows what is there: ``metrics.json``, ``swaps.json``, ``attributes.json`` and the pictures of
-    `MODEL_FILES`. It names data by their Hub id or the last part of their path, never by an absolute path.
+    The card shows what is there: ``health.json``, ``metrics.json``, ``masks.json``, ``swaps.json``,
+    ``attributes.json`` and the pictures of `MODEL_FILES`. It names data by their Hub id or the last part of their
+    path, never by an absolute path.
 
     Args:
         folder: A folder that :func:`~fdae_diffusers.training.train` wrote.
@@ -33,8 +45,11 @@ def write_model_card(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     training = json.loads((folder / TRAINING_FILE).read_text())
-    scores, swaps, attributes = (_read(folder / name) for name in (METRICS_FILE, SWAPS_FILE, ATTRIBUTES_FILE))
     config = training["config"]
+    scores, masks, swaps, attributes = (
+        _read(folder / name) for name in (METRICS_FILE, MASKS_FILE, SWAPS_FILE, ATTRIBUTES_FILE)
+    )
+    averaged = _read(folder / variant_name(HEALTH_FILE, AVERAGED)) if config.get("use_ema") else None
     model_id = training.get("model_id") or _local_name(config, folder)
     model_name = model_id.split("/")[-1]
     table = score_table(scores) if scores else []
@@ -61,8 +76,10 @@ def write_model_card(folder: str | Path) -> Path:
         sampling=training.get("sampling") or [],
         cost=_cost(training),
         versions=", ".join(f"{name} {version}" for name, version in training["versions"].items()),
+        health=averaged or _read(folder / HEALTH_FILE),
         scores=scores,
         table=table,
+        masks=masks,
         swaps=swaps,
         attributes=attributes,
         attributes_dataset=public_name(attributes.get("dataset") or attributes.get("dataset_name") or dataset)

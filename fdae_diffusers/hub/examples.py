@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
 
 from ..errors import FDAEError, user_errors
 from ..utils.assets import find_model
 from ..utils.files import whole_file
 from .files import EXAMPLES_FILE
+from .loading import find_file
 
 
 def save_examples(images: Sequence[Image.Image], folder: str | Path) -> None:
@@ -43,14 +42,3 @@ def load_examples(model: str, revision: str | None = None) -> list[Image.Image]:
         row = Image.open(path).convert("RGB")
     size = row.height
     return [row.crop((left, 0, left + size, size)) for left in range(0, row.width - size + 1, size)]
-
-
-def find_file(model: str, name: str, revision: str | None = None) -> Path | None:
-    """Return a file of a model, in its folder or on the Hub; ``None`` if the model does not have it."""
-    if Path(model).is_dir():
-        path = Path(model) / name
-        return path if path.is_file() else None
-    try:
-        return Path(hf_hub_download(model, name, revision=revision))
-    except EntryNotFoundError:  # also where the Hub is out of reach and the cache has no such file
-        return None

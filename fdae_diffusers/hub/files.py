@@ -19,6 +19,8 @@ SWAPS_FILE = "swaps.json"
 ATTRIBUTES_FILE = "attributes.json"
 IMPORTANCE_FILE = "importance.png"
 EXAMPLES_FILE = "examples.png"
+HEALTH_FILE = "health.json"
+MASKS_FILE = "masks.json"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ MODEL_FILES: list[ModelFile] = [
     ),
     ModelFile("reconstructions.png", "train", caption="Images above their reconstructions"),
     ModelFile(EXAMPLES_FILE, "train"),
+    ModelFile(HEALTH_FILE, "train, check", outdated_by_training=True),
     ModelFile(METRICS_FILE, "evaluate", outdated_by_training=True),
     ModelFile(
         IMPORTANCE_FILE,
@@ -71,6 +74,7 @@ MODEL_FILES: list[ModelFile] = [
         outdated_by_training=True,
         caption="How much each content code c and mask code m serves to predict each factor (DCI)",
     ),
+    ModelFile(MASKS_FILE, "evaluate_masks", outdated_by_training=True),
     ModelFile(SWAPS_FILE, "evaluate_swaps", outdated_by_training=True),
     ModelFile(ATTRIBUTES_FILE, "predict_attributes", outdated_by_training=True),
     ModelFile(BASIS_FILE, "fit_basis", outdated_by_training=True),

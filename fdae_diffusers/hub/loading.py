@@ -1,9 +1,11 @@
 """Load a trained model, from a folder or from the Hub."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HTTPError
 
 from ..api import FDAEPipeline  # not from its own module: what diffusers must know to load it from the Hub is there
@@ -55,3 +57,19 @@ def load_pipeline(
     # torch raises the one for an unknown, the other for an absent device
     with user_errors(f"cannot use the device {device!r}", RuntimeError, AssertionError):
         return pipeline.to(chosen)
+
+
+def find_file(model: str, name: str, revision: str | None = None) -> Path | None:
+    """Return a file of a model's folder, downloaded if the model is on the Hub; ``None`` if it cannot be had.
+
+    Args:
+        model: Folder or Hub id.
+        name: Name of the file, of `MODEL_FILES`.
+        revision: Branch, tag or commit of a model on the Hub.
+    """
+    if Path(model).is_dir():
+        path = Path(model) / name
+        return path if path.is_file() else None
+    with suppress(OSError, ValueError, HTTPError):
+        return Path(hf_hub_download(model, name, revision=revision))
+    return None

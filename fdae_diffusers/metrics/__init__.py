@@ -6,10 +6,12 @@ from .dci import dci
 from .factor_grid import FactorGrid
 from .factor_vae import factor_vae_score
 from .irs import irs
+from .leak import leak
 from .mask_quality import mask_quality
 from .mig import mig, self_mig
 from .modularity import modularity_explicitness
 from .nearest import read_factors, swap_effects
+from .pictures import grain, psnr
 from .sap import sap
 from .segmentation import mask_statistics, segmentation_scores
 from .suite import evaluate_codes
@@ -21,11 +23,14 @@ __all__ = [
     "dci",
     "evaluate_codes",
     "factor_vae_score",
+    "grain",
     "irs",
+    "leak",
     "mask_quality",
     "mask_statistics",
     "mig",
     "modularity_explicitness",
+    "psnr",
     "read_factors",
     "sap",
     "segmentation_scores",

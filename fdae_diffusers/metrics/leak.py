@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import ExtraTreesClassifier
 
+from .representation import Codes, Protocol, as_codes
+
 NUM_TREES = 100
 
 
 def leak(
-    train_codes: Sequence[np.ndarray],
+    train_codes: Codes,
     train_factors: np.ndarray,
-    test_codes: Sequence[np.ndarray],
+    test_codes: Codes,
     test_factors: np.ndarray,
     *,
     num_concepts: int,
@@ -28,7 +30,7 @@ def leak(
     """Predict each factor from each code, and from all content and all mask codes.
 
     Args:
-        train_codes: K arrays (n, d_k), or one array (n, K, d): N content codes, then N mask codes, if there are any.
+        train_codes: Codes of n images, as `as_codes` takes them: N content codes, then N mask codes, if there are any.
         train_factors: (n, F) integers.
         test_codes: Codes of m other images, alike.
         test_factors: (m, F).
@@ -43,7 +45,7 @@ def leak(
     Raises:
         ValueError: If the numbers of codes, images and concepts do not fit together.
     """
-    train, test = _by_code(train_codes), _by_code(test_codes)
+    train, test = as_codes(train_codes).codes, as_codes(test_codes).codes
     if len(train) != len(test) or len(train) not in (num_concepts, 2 * num_concepts):
         raise ValueError(f"{num_concepts} concepts have that many codes or twice as many, not {len(train)}")
     if len(train[0]) != len(train_factors) or len(test[0]) != len(test_factors):
@@ -86,8 +88,29 @@ def leak_scores(content: np.ndarray, mask: np.ndarray, appearance: Sequence[bool
     }
 
 
-def _by_code(codes: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return list(np.moveaxis(codes, 1, 0)) if isinstance(codes, np.ndarray) else [np.asarray(code) for code in codes]
+def leak_metric(
+    train_codes: Codes,
+    train_factors: np.ndarray,
+    test_codes: Codes,
+    test_factors: np.ndarray,
+    *,
+    protocol: Protocol,
+    num_concepts: int | None,
+    appearance: Sequence[bool] | None,
+    seed: int,
+    n_jobs: int | None,
+) -> dict[str, Any]:
+    """Return what `leak` and `leak_scores` do, for the suite; the same under every protocol.
+
+    Raises:
+        ValueError: If it is not told how many concepts there are, or which factors are of appearance.
+    """
+    if num_concepts is None or appearance is None:
+        raise ValueError("leak needs the number of concepts, and which factors are of appearance")
+    result = leak(
+        train_codes, train_factors, test_codes, test_factors, num_concepts=num_concepts, seed=seed, n_jobs=n_jobs
+    )
+    return {**leak_scores(result["content"], result["mask"], appearance), **result}
 
 
 def _skill(

@@ -1,11 +1,10 @@
-"""Mask quality: do the concepts' masks follow the true foreground?
-
-IoU(n) = |S_n and foreground| / |S_n or foreground| with S_n the pixels at which concept n has the largest mask; the
-adjusted Rand index (Hubert & Arabie, 1985) compares that segmentation as a whole with foreground and background.
-"""
+"""Masks against one true foreground: the two-part case of `segmentation`, refusing images that show no foreground."""
 
 import numpy as np
-from sklearn.metrics import adjusted_rand_score
+
+from .segmentation import segmentation_scores
+
+FOREGROUND = 1
 
 
 def mask_quality(masks: np.ndarray, foreground: np.ndarray) -> dict:
@@ -30,15 +29,9 @@ def mask_quality(masks: np.ndarray, foreground: np.ndarray) -> dict:
         )
     if not foreground.any(axis=(1, 2)).all():
         raise ValueError("an image without foreground has no IoU")
-    segments = masks.argmax(axis=1)  # (n, H, W)
-    ious = np.stack([_iou(segments == n, foreground) for n in range(masks.shape[1])], axis=1)  # (n, N)
-    rand = [adjusted_rand_score(f.ravel(), s.ravel()) for f, s in zip(foreground, segments, strict=True)]
+    scores = segmentation_scores(masks, foreground.astype(int), num_parts=2)
     return {
-        "best_concept_iou": float(ious.max(axis=1).mean()),
-        "concept_iou": ious.mean(axis=0),
-        "adjusted_rand_index": float(np.mean(rand)),
+        "best_concept_iou": float(scores["best_iou_of_part"][FOREGROUND]),
+        "concept_iou": scores["iou"][FOREGROUND],
+        "adjusted_rand_index": scores["ari"],
     }
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (a & b).sum(axis=(1, 2)) / (a | b).sum(axis=(1, 2))

@@ -22,10 +22,11 @@ def psnr(pictures: np.ndarray, references: np.ndarray) -> np.ndarray:
 def grain(pictures: np.ndarray, references: np.ndarray) -> np.ndarray:
     """Return how much more fine structure each picture has than it should, (n,): noise above 0, blur below.
 
-    Fine structure is what the Laplacian of an image sees, the difference of a pixel from its four neighbours: the root
-    of its mean square, in units of the full range. Two pictures of equal PSNR, one blurred and one full of salt and
-    pepper, differ in its sign. The median over the picture's tiles of 8x8 pixels is taken, so that edges that moved
-    count little and noise that is everywhere counts fully.
+    This is the unit of grain everywhere in the package: 0 is as it should be, .02 (5 of 255 grey levels) a noise that
+    the eye sees. Fine structure is what the Laplacian of an image sees, the difference of a pixel from its four
+    neighbours: the root of its mean square, in units of the full range. Two pictures of equal PSNR, one blurred and
+    one full of salt and pepper, differ in its sign. The median over the picture's tiles of 8x8 pixels is taken, so
+    that edges that moved count little and noise that is everywhere counts fully.
 
     Args:
         pictures: (n, H, W, C) in [0, 1], H and W multiples of 8.

@@ -23,7 +23,8 @@ def segmentation_scores(masks: np.ndarray, parts: np.ndarray, num_parts: int, ba
     Returns:
         `foreground_ari` and `ari` in [-.5, 1]: means over the images; the former is NaN without a background. `iou`
         (P, N): of each part and concept, mean over the images that show the part. `best_iou` in [0, 1]: the best
-        concept's in each image, mean over parts and images; `consistent_iou`: the same if each part keeps the one
+        concept's in each image, mean over parts and images, and `best_iou_of_part` (P,), over images alone, NaN for a
+        part that no image shows; `consistent_iou`: the same if each part keeps the one
         concept that fits it best over all images; `consistency` in [0, 1]: how often an image's best concept for a
         part is that one; `concept_of_part` (P,): which it is, -1 for a part that no image shows.
 
@@ -54,6 +55,7 @@ def segmentation_scores(masks: np.ndarray, parts: np.ndarray, num_parts: int, ba
         "foreground_ari": float("nan"),
         "iou": mean_iou,
         "best_iou": float(best.max(axis=1).mean()),
+        "best_iou_of_part": _mean_over_images(ious.max(axis=2), shown),
         "consistent_iou": float(kept.mean()),
         "consistency": float((kept == best.max(axis=1)).mean()),
         "concept_of_part": concept_of_part,
@@ -88,6 +90,12 @@ def mask_statistics(masks: np.ndarray, dead_below: float = 0.005) -> dict:
         "dead": np.flatnonzero(usage < dead_below),
         "movement": masks.std(axis=0).mean(axis=(1, 2)),
     }
+
+
+def _mean_over_images(values: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Mean (P,) of values (n, P) over the images that show a part; NaN for a part that none shows."""
+    number = shown.sum(axis=0)
+    return np.where(number > 0, np.where(shown, values, 0).sum(axis=0) / number.clip(1), np.nan)
 
 
 def _ious(segments: np.ndarray, parts: np.ndarray, num_concepts: int, num_parts: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from .dci import dci
 from .factor_grid import FactorGrid
 from .factor_vae import factor_vae_score
 from .irs import irs
+from .leak import leak_metric
 from .mig import mig, self_mig
 from .modularity import modularity_explicitness
 from .representation import Codes, Protocol, as_codes, components_per_code, describe
@@ -28,7 +29,10 @@ from .sap import sap
 DEFAULT_METRICS = ("dci", "factor_vae", "mig", "self_mig")
 
 DATA = ("grid", "train", "train_codes", "test")  # arguments by position, in this order
-OPTIONS = ("seed", "n_jobs", "progress", "num_train", "num_eval", "batch_size", "num_variance", "num_pca")
+OPTIONS = (
+    *("seed", "n_jobs", "progress", "num_train", "num_eval", "batch_size", "num_variance", "num_pca"),
+    *("num_concepts", "appearance"),
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Metric:
         needs: Names of what `function` takes. Data: `grid`, the codes and factors of all images; `train` and `test`,
             codes and factors of drawn images; `train_codes`, the former's codes alone. Options: `seed`; `n_jobs`;
             `progress`; `num_train`, `num_eval` and `batch_size`, the votes of FactorVAE and beta-VAE; `num_variance`
-            and `num_pca`, the number of training images.
+            and `num_pca`, the number of training images; `num_concepts` and `appearance`, as they were given.
         headline: Key of the one number in the result that tables and cards show.
         title: What they call it.
 
@@ -70,6 +74,9 @@ METRICS: dict[str, Metric] = {
     "sap": Metric(sap, (*_SPLIT, "seed", "n_jobs"), "sap", "SAP"),
     "modularity_explicitness": Metric(modularity_explicitness, _SPLIT, "modularity", "Modularity"),
     "irs": Metric(irs, ("train",), "irs", "IRS"),
+    "leak": Metric(
+        leak_metric, (*_SPLIT, "seed", "n_jobs", "num_concepts", "appearance"), "mask_leak", "Leak of looks into masks"
+    ),
 }
 
 
@@ -108,6 +115,8 @@ def evaluate_codes(
     num_train_votes: int = 10_000,
     num_eval_votes: int = 5_000,
     vote_batch_size: int = 64,
+    num_concepts: int | None = None,
+    appearance: Sequence[bool] | None = None,
     n_jobs: int | None = -1,
     progress: bool = True,
 ) -> dict:
@@ -126,6 +135,8 @@ def evaluate_codes(
         num_train_votes: batches the classifier of the FactorVAE or beta-VAE score learns from.
         num_eval_votes: batches it is scored on.
         vote_batch_size: images (beta-VAE: pairs) per batch.
+        num_concepts: N, for metrics that tell content codes from mask codes (leak).
+        appearance: (F,), whether a factor is what things look like, for the same metrics.
         n_jobs: factors fitted at a time; -1 means all cores. Results do not depend on it.
         progress: show progress bars, on a terminal.
 
@@ -157,6 +168,8 @@ def evaluate_codes(
         "batch_size": vote_batch_size,
         "num_variance": num_train,
         "num_pca": num_train,
+        "num_concepts": num_concepts,
+        "appearance": appearance,
     }
     scores = {}
     for name in tqdm(selected, desc="Metrics", disable=None if progress else True):

@@ -15,10 +15,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..data import load_benchmark
+from ..data import ImageDataset, load_benchmark, load_image_dataset
 from ..errors import FDAEError, RunInterrupted
 from ..evaluation.disentanglement import EvaluationConfig, EvaluationSettings, evaluate
-from ..hub.files import TRAINING_FILE
+from ..evaluation.results import public_name
+from ..evaluation.unlabelled import evaluate_unlabelled
+from ..health import HealthReport
+from ..hub.files import HEALTH_FILE, TRAINING_FILE, variant_name
+from ..hub.loading import load_pipeline
+from ..metrics.representation import NUM_BINS
 from ..training.checkpoints import list_checkpoints
 from ..training.config import FREE_ON_RESUME, TrainingConfig
 from ..training.ema import VARIANT
@@ -102,7 +107,11 @@ def run_study(config: StudyConfig, rows: Sequence[Row], after_run: Callable[[Pat
     Raises:
         FDAEError: If the benchmark cannot be loaded, the folder holds another study, or a run fails.
     """
-    load_benchmark(config.dataset, config.dataset_path, max_samples=1)  # before hours of training, not after
+    # before hours of training, not after
+    if config.dataset is not None:
+        load_benchmark(config.dataset, config.dataset_path, max_samples=1)
+    elif (number := len(unlabelled_images(config, size=8, max_samples=NUM_BINS))) < NUM_BINS:
+        raise FDAEError(f"scores without labels need {NUM_BINS} images at least, the number of clusters, not {number}")
     folder = open_study(config)
     for seed in config.seeds:
         for row in rows:
@@ -122,6 +131,40 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/{RUN_FILE}"))]
 
 
+def unlabelled_images(config: StudyConfig, size: int, max_samples: int) -> ImageDataset:
+    """Load images of the training data, the same ones in every run of a study without labels."""
+    dataset = load_image_dataset(
+        config.dataset_name,
+        config.train_data_dir,
+        dataset_config_name=config.dataset_config_name,
+        split=config.split,
+        image_column=config.image_column,
+        cache_dir=config.cache_dir,
+        max_samples=min(max_samples, config.max_train_samples or max_samples),
+        size=size,
+    )
+    return ImageDataset(dataset, size, config.image_column, config.on_bad_image)
+
+
+def _evaluate(config: StudyConfig, run_dir: Path, weights: str | None) -> dict[str, Any]:
+    """Score the model of a run, with labels or, if no benchmark is named, without."""
+    if config.dataset is not None:
+        # An evaluation that was interrupted after it wrote its scores is repeated.
+        settings = _settings(config, EvaluationSettings)
+        return evaluate(EvaluationConfig(model=str(run_dir), variant=weights, overwrite=True, **settings))
+    encoder = load_pipeline(str(run_dir), config.device, weights).encoder
+    scores = evaluate_unlabelled(
+        encoder,
+        unlabelled_images(config, encoder.config.sample_size, config.num_train),
+        config.metrics,
+        protocol=config.protocol,
+        n_jobs=config.n_jobs,
+        batch_size=config.batch_size,
+        num_workers=config.dataloader_num_workers,
+    )
+    return {"dataset": public_name(config.dataset_name or config.train_data_dir or ""), **scores}
+
+
 def _run(config: StudyConfig, row: Row, seed: int, run_dir: Path) -> dict[str, Any]:
     """Do what is missing of a run and return its record."""
     if not (run_dir / TRAINING_FILE).exists():
@@ -134,9 +177,8 @@ def _run(config: StudyConfig, row: Row, seed: int, run_dir: Path) -> dict[str, A
     training = json.loads((run_dir / TRAINING_FILE).read_text())
     start = time.process_time()
     weights = VARIANT if config.use_ema else None
-    settings = _settings(config, EvaluationSettings)
-    # An evaluation that was interrupted after it wrote its scores is repeated.
-    result = evaluate(EvaluationConfig(model=str(run_dir), variant=weights, overwrite=True, **settings))
+    result = _evaluate(config, run_dir, weights)
+    health = run_dir / variant_name(HEALTH_FILE, weights)
     return {
         "row": row.name,
         "title": row.title,
@@ -146,6 +188,7 @@ def _run(config: StudyConfig, row: Row, seed: int, run_dir: Path) -> dict[str, A
             **{name: result[name] for name in ("dataset", "protocol", "representation", "seed", "counts", "versions")},
             "cpu_seconds": round(time.process_time() - start, 1),
         },
+        "health": HealthReport.load(health).numbers if health.exists() else None,
         "training": training,
     }
 

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -191,7 +192,7 @@ def _candidates(config: TrainingConfig, kind: str, resolution: int | None, fixed
 
 
 def _with_size(config: TrainingConfig, size: Size, num_images: int, fixed: Collection[str]) -> TrainingConfig:
-    changes = {
+    changes: dict[str, Any] = {
         "preset": size.preset,
         "train_batch_size": max(2, min(size.batch_size, num_images // 2)),
         "unet": JSONMapping({"sample_size": size.resolution, **config.unet}),
@@ -205,7 +206,7 @@ def _with_size(config: TrainingConfig, size: Size, num_images: int, fixed: Colle
 def _with_steps(config: TrainingConfig, steps: int, minutes: float, fixed: Collection[str]) -> TrainingConfig:
     if "max_train_steps" in fixed:
         steps = config.max_train_steps
-    changes = {
+    changes: dict[str, Any] = {
         "max_train_steps": steps,
         "lr_warmup_steps": min(config.lr_warmup_steps, steps // 10),
         "logging_steps": max(1, min(config.logging_steps, steps // 20)),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,8 +19,10 @@ from tqdm.auto import tqdm
 
 from ..data.reading import one_line_errors
 from ..errors import RunInterrupted, user_errors
+from ..health import HealthReport, measure_health
 from ..hub.card import write_model_card
 from ..hub.examples import save_examples
+from ..hub.files import HEALTH_FILE, variant_name
 from ..hub.publish import prepare_repository, publish
 from ..pipeline_fdae import FDAEPipeline
 from ..utils.arguments import JSONMapping
@@ -238,11 +241,14 @@ class Trainer:
         pipeline = self._pipeline(num_inference_steps)
         if pipeline is not None:
             save_pipeline(pipeline, self.output_dir)
+            health = self._measure_health(pipeline)
         with self._best_weights():
             pipeline = self._pipeline(num_inference_steps)
             if pipeline is not None:
                 if self.average is not None:
                     save_pipeline(pipeline, self.output_dir, VARIANT)
+                    health = self._measure_health(pipeline, VARIANT)
+                self._tell_health(health)
                 figures = make_figures(pipeline, self.shown, swap_grid=True)
                 self._track(figures)
                 save_figures(figures, self.output_dir)
@@ -255,18 +261,39 @@ class Trainer:
             publish(self.output_dir, self.model_id, self.config.hub_dry_run_dir)
         self.accelerator.end_training()
 
+    @cached_property
+    def _unseen_images(self) -> tuple[torch.Tensor, bool]:
+        """Images that the trained model is measured on, and whether its training has not seen them."""
+        config = self.config
+        num_seen = self.step * config.gradient_accumulation_steps * config.train_batch_size
+        return pick_unseen_images(
+            config, self.images, num_seen * self.accelerator.num_processes, NUM_IMAGES, config.seed
+        )
+
+    def _measure_health(self, pipeline: FDAEPipeline, variant: str | None = None) -> HealthReport | None:
+        """Measure the health of the finished model and write it into its folder; a single image tells nothing."""
+        images, held_out = self._unseen_images
+        if len(images) < 2:
+            return None
+        # images in [0, 1]: those in [-1, 1] are told by their negative values, which a bright picture lacks
+        health = measure_health(pipeline, (images + 1) / 2, held_out=held_out)
+        health.save(self.output_dir / variant_name(HEALTH_FILE, variant))
+        return health
+
+    def _tell_health(self, health: HealthReport | None) -> None:
+        if health is not None:
+            self.accelerator.log({f"health/{name}": value for name, value in health.numbers.items()}, step=self.step)
+            tqdm.write(str(health))
+
     def _measure_steps(self) -> StepsMeasurement | None:
         """Measure on the main process which number of steps fits the model; on the others, return ``None``."""
         config = self.config
-        num_seen = self.step * config.gradient_accumulation_steps * config.train_batch_size
         self.accelerator.wait_for_everyone()  # so that none of the others' patience is spent before the search starts
         with self._best_weights():
             pipeline = self._pipeline()
             if pipeline is None:
                 return None
-            images, held_out = pick_unseen_images(
-                config, self.images, num_seen * self.accelerator.num_processes, NUM_IMAGES, config.seed
-            )
+            images, held_out = self._unseen_images
             measured = measure_steps(pipeline, images, config.scheduler, held_out, batch_size=config.train_batch_size)
         values = {
             f"sampling/{name}_{item.num_inference_steps}_steps": getattr(item, name)

@@ -19,7 +19,8 @@ from fdae_diffusers.data import Shapes3DRenderer
 from fdae_diffusers.errors import FDAEError
 from fdae_diffusers.health.report import FOREIGN_MARGIN, HealthReport
 from fdae_diffusers.hub.examples import load_examples
-from fdae_diffusers.hub.files import INDEX_FILE
+from fdae_diffusers.hub.files import HEALTH_FILE, INDEX_FILE
+from fdae_diffusers.hub.loading import find_file
 from fdae_diffusers.image_processing import read_image
 from fdae_diffusers.metrics.pictures import psnr
 from fdae_diffusers.schedulers import default_scheduler
@@ -310,8 +311,9 @@ class Familiarity:
 
 
 def load_health(model: str) -> HealthReport | None:
-    """The measured health of a model in a folder, if there is any."""
-    return HealthReport.load(model) if Path(model).is_dir() else None
+    """The measured health of a model, from its folder or the Hub, if there is any."""
+    path = find_file(model, HEALTH_FILE)
+    return None if path is None else HealthReport.load(path)
 
 
 def describe(edit: Edit) -> str:

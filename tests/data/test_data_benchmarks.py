@@ -26,6 +26,20 @@ def test_every_factor_has_a_name_and_a_size():
         assert len(benchmark.factor_names) == len(benchmark.factor_sizes)
 
 
+def test_factors_of_appearance_are_some_of_the_factors():
+    for benchmark in BENCHMARKS.values():
+        assert set() < set(benchmark.appearance_factors) < set(benchmark.factor_names), benchmark.name
+    assert get_benchmark("sprites").appearance_factors == ("body", "bottomwear", "topwear", "hair", "shoes")
+
+
+def test_columns_of_parts_are_told_with_their_names():
+    with_parts = {name for name, benchmark in BENCHMARKS.items() if benchmark.part_column is not None}
+    assert with_parts == {"cars3d", "sprites", "sprites-published"}
+    for name in with_parts:
+        assert get_benchmark(name).part_column in get_benchmark(name).columns
+        assert get_benchmark(name).part_names[0] == "background"
+
+
 def test_unknown_benchmark_names_the_known_ones():
     with pytest.raises(FDAEError, match="mpi3d-toy"):
         get_benchmark("mpi3d")

@@ -53,6 +53,39 @@ def test_what_metrics_refuse_is_told_in_one_line(score):
         score(metrics=["sap"], num_test=1)
 
 
+def test_leak_is_printed_for_each_code_and_factor(score, tmp_path, capsys):
+    result = score(metrics=["leak"])["leak"]
+    written = json.loads((tmp_path / "metrics.json").read_text())["leak"]
+    np.testing.assert_array_equal(written["skill"], result["skill"])
+    assert result["mask_leak"] == pytest.approx(result["mask"][:3].mean())  # of the three hues
+    printed = capsys.readouterr().out.splitlines()
+    start = next(number for number, line in enumerate(printed) if line.startswith("predicted from"))
+    assert [name for name in printed[start].split() if name.endswith("*")] == [
+        "floor_hue*",
+        "wall_hue*",
+        "object_hue*",
+    ]
+    rows = {line[:14].strip(): line[16:].split() for line in printed[start + 1 : start + 9]}
+    assert list(rows) == [
+        "content 0",
+        "content 1",
+        "content 2",
+        "all content",
+        "mask 0",
+        "mask 1",
+        "mask 2",
+        "all masks",
+    ]
+    assert rows["mask 1"] == [f"{value:.2f}" for value in result["skill"][4]]
+
+
+def test_leak_of_a_single_concept_has_no_masks(score, capsys):
+    assert np.isnan(score(micro_pipeline(num_concepts=1), metrics=["leak"])["leak"]["mask_leak"])
+    printed = capsys.readouterr().out
+    assert "content 0" in printed
+    assert "all masks" not in printed
+
+
 def test_unknown_benchmark_is_told_the_names_there_are(score):
     with pytest.raises(FDAEError, match=r"shapes3d-rendered, .*cars3d"):
         score(dataset="shapes")

@@ -176,6 +176,7 @@ def _record_events(name, args, kwargs, ours, others, to_ours) -> None:
 
 
 _is_set_up = False
+_library = torch.library.Library("_", "IMPL")  # of rules for all operations; they hold as long as it lives
 
 
 def _set_up() -> None:
@@ -188,6 +189,8 @@ def _set_up() -> None:
     torch.autograd.set_multithreading_enabled(False)  # the backward pass where the dispatch mode is
     torch.__future__.set_swap_module_params_on_conversion(True)  # a parameter cannot change its device in place
     torch.inference_mode = torch.no_grad  # whose tensors have no version counter to keep
+    # Autocast may be entered, but changes no type there: CUDA's rules are its own.
+    _library.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
     _replace_constructors()
     _replace_indexing()
     for name, function in {
@@ -230,7 +233,7 @@ def _replace_indexing() -> None:
 
     def convert(index):
         if isinstance(index, list):
-            return torch.tensor(index, device=NAME)
+            return torch.tensor(index, dtype=None if index else torch.long, device=NAME)
         return tuple(map(convert, index)) if isinstance(index, tuple) else index
 
     torch.Tensor.__getitem__ = lambda self, index: get(

@@ -12,7 +12,7 @@ from helpers.training import config_for
 from huggingface_hub import ModelCard
 
 from fdae_diffusers.hub.card import write_model_card
-from fdae_diffusers.hub.files import ATTRIBUTES_FILE, METRICS_FILE, SWAPS_FILE, TRAINING_FILE
+from fdae_diffusers.hub.files import ATTRIBUTES_FILE, MASKS_FILE, METRICS_FILE, SWAPS_FILE, TRAINING_FILE
 from fdae_diffusers.metrics.suite import METRICS, Metric
 from fdae_diffusers.training import train
 
@@ -140,6 +140,23 @@ def test_swaps_and_attributes_are_shown_where_they_were_measured(run):
     assert "| smiling | 0.912 | 0.500 |" in content
 
 
+def test_swaps_on_a_grid_and_masks_are_shown_where_they_were_measured(run):
+    edit = {"becomes": {"hair": 0.98, "frame": 0.0}, "stays": {"hair": 0.01, "frame": 0.75}}
+    edits = {"content 1": edit, "all content": {**edit, "expected": ["hair"], "all_as_expected": 0.75}}
+    swaps = {"dataset": "sprites", "num_pairs": 20, "num_inference_steps": 4}
+    swaps |= {"factors_read": {"hair": 1.0, "frame": 1.0}, "edits": edits}
+    (run / SWAPS_FILE).write_text(json.dumps(swaps))
+    masks = {"dataset": "sprites", "num_images": 50, "foreground_ari": 0.875, "best_iou": 0.8125}
+    (run / MASKS_FILE).write_text(json.dumps({**masks, "consistency": 0.5, "crispness": 0.9}))
+    content = card_of(run).content
+    assert "| content 1 | 0.98 / 0.01 | 0.00 / 0.75 |  |" in content
+    assert "| all content | 0.98 / 0.01 | 0.00 / 0.75 | 0.750 |" in content
+    assert "foreground ARI 0.875" in content
+    assert "50 % of the cases" in content
+    (run / MASKS_FILE).write_text(json.dumps({**masks, "foreground_ari": None, "consistency": 0.5, "crispness": 0.9}))
+    assert "foreground ARI none" in card_of(run).content
+
+
 def test_weights_of_the_loss_terms_are_those_of_the_record(run):
     change_record(run, loss_weights={"reconstruction": 1.0, "mask_entropy": 1e-3, "mine": 0.5})
     assert "| loss weights | mask entropy 0.001, mine 0.5 (" in card_of(run).content
@@ -160,7 +177,7 @@ def test_card_says_what_a_benchmark_is(run):
 @pytest.mark.parametrize("grain", [{}, {"grain": 0.0125}])
 def test_psnr_is_shown_by_the_number_of_steps(run, grain):
     change_record(run, _sampling=KeyError)
-    assert "PSNR" not in card_of(run).content
+    assert "| steps | PSNR (dB) |" not in card_of(run).content
     change_record(run, _sampling=[{"num_inference_steps": steps, "psnr": 30.04 + steps, **grain} for steps in (1, 2)])
     content = card_of(run).content
     assert ("| 2 | 32.0 | 0.0125 |" if grain else "| 2 | 32.0 |\n") in content

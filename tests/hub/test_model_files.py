@@ -48,7 +48,10 @@ def test_training_deletes_what_describes_the_weights_before(run):
     left = {path.name for path in run.iterdir() if path.is_file() and path.read_bytes() == OLD}
     for file in MODEL_FILES:
         if file.outdated_by_training:
-            assert not {file.name, variant_name(file.name, "ema")} & {path.name for path in run.iterdir()}
+            assert not {file.name, variant_name(file.name, "ema")} & left
+            is_made_again = file.made_by.startswith("train")
+            assert (run / file.name).exists() == is_made_again
+            assert not (run / variant_name(file.name, "ema")).exists()
         else:
             assert (run / file.name).exists()
             assert (file.name in left) == (file is PRIVATE)  # the others are new

@@ -24,8 +24,16 @@ PIPELINE_FILES = [
     "unet/diffusion_pytorch_model.ema.safetensors",
     "unet/diffusion_pytorch_model.safetensors",
 ]
-RUN_FILES = ["README.md", "masks.png", "reconstructions.png", "swap_grid.png", "training.json"]
-MEASURED = ["metrics.json", "importance.png", "swaps.json", "attributes.json", "code_basis.safetensors"]
+RUN_FILES = [
+    "README.md",
+    "health.ema.json",
+    "health.json",
+    "masks.png",
+    "reconstructions.png",
+    "swap_grid.png",
+    "training.json",
+]
+MEASURED = ["metrics.json", "importance.png", "masks.json", "swaps.json", "attributes.json", "code_basis.safetensors"]
 # Of an averaged model, beside its own.
 MEASURED += ["metrics.ema.json", "code_basis.ema.safetensors"]
 

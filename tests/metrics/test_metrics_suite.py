@@ -16,6 +16,7 @@ SIZES = (4, 3, 5)
 GRID = np.stack(np.unravel_index(np.arange(60), SIZES), axis=1)
 SMALL = {"num_train": 200, "num_test": 100, "num_train_votes": 100, "num_eval_votes": 50, "progress": False}
 ALL = tuple(METRICS)
+LEAK = {"num_concepts": 2, "appearance": [True, False, False]}  # of four codes
 
 
 def vector_codes(num_codes=3):
@@ -24,7 +25,7 @@ def vector_codes(num_codes=3):
 
 
 def test_every_metric_is_computed_and_says_how():
-    result = evaluate_codes(vector_codes(), GRID, metrics=ALL, protocol="fast", seed=3, **SMALL)
+    result = evaluate_codes(vector_codes(4), GRID, metrics=ALL, protocol="fast", seed=3, **LEAK, **SMALL)
     for name, metric in METRICS.items():
         assert 0 <= result[name][metric.headline] <= 1, name
     assert result["protocol"] == "fast"
@@ -33,6 +34,21 @@ def test_every_metric_is_computed_and_says_how():
     assert result["counts"]["train"] == 200
     assert result["counts"]["images"] == 60
     assert {"numpy", "scikit-learn"} < set(result["versions"])
+
+
+def test_leak_is_told_by_kind_of_code():
+    """Of four codes, two of content know factors 0 and 1, two of masks 2 and 0."""
+    settings = {"metrics": ["leak"], "num_concepts": 2, **SMALL}
+    looks, places = (
+        evaluate_codes(vector_codes(4), GRID, appearance=appearance, **settings)["leak"]
+        for appearance in ([True, False, False], [False, False, True])
+    )
+    assert looks["skill"].shape == (4, 3)
+    assert looks["mask_leak"] == looks["mask"][0] > 0.95
+    assert places["mask_leak"] == looks["mask"][2] > 0.95
+    assert looks["content_leak"] == pytest.approx(looks["content"][1:].mean())
+    with pytest.raises(ValueError, match="number of concepts"):
+        evaluate_codes(vector_codes(4), GRID, metrics=["leak"], **SMALL)
 
 
 def test_default_metrics_are_those_of_the_paper():
@@ -119,11 +135,11 @@ def test_only_the_drawn_rows_matter(metrics):
 
 def test_sizes_of_content_and_mask_codes_may_differ():
     codes = vector_codes(4)
-    array = evaluate_codes(codes, GRID, metrics=ALL, protocol="fast", **SMALL)
+    array = evaluate_codes(codes, GRID, metrics=ALL, protocol="fast", **LEAK, **SMALL)
     equal = FDAECodes(torch.from_numpy(codes[:, :2]), torch.from_numpy(codes[:, 2:]))
-    np.testing.assert_equal(evaluate_codes(equal, GRID, metrics=ALL, protocol="fast", **SMALL), array)
+    np.testing.assert_equal(evaluate_codes(equal, GRID, metrics=ALL, protocol="fast", **LEAK, **SMALL), array)
     longer = FDAECodes(torch.from_numpy(np.pad(codes[:, :2], ((0, 0), (0, 0), (0, 3)))), equal.mask)
-    padded = evaluate_codes(longer, GRID, metrics=ALL, protocol="fast", **SMALL)
+    padded = evaluate_codes(longer, GRID, metrics=ALL, protocol="fast", **LEAK, **SMALL)
     # PCA leaves out what does not vary, but for rounding
     assert padded["mig"]["mig"] == pytest.approx(array["mig"]["mig"])
     assert padded["components"] == [9, 9, 8, 8]

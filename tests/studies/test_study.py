@@ -1,6 +1,7 @@
 """Studies, on a benchmark of 64 images."""
 
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -228,9 +229,52 @@ def test_concepts_are_chosen_by_self_mig(benchmark, tmp_path):
     scores = {run["training"]["num_concepts"]: run["scores"]["self_mig"]["self_mig"] for run in runs}
     assert chosen == max(scores, key=scores.get)
     PIL.Image.open(tmp_path / "study" / "concepts.png").verify()
+    assert all(run["health"]["num_alive"] <= run["training"]["num_concepts"] for run in runs)
+    table = (tmp_path / "study" / "concepts.md").read_text()
+    assert "| strongest mask | concepts alive |" in table
+    assert f"Recommended: **N = {chosen}**" in table
     for changes in ({"candidates": [1]}, {"metrics": ["mig"]}):
         with pytest.raises(FDAEError):
             concepts.SelectionConfig(**settings | changes)
+
+
+def test_concepts_are_chosen_without_labels(image_folder, tmp_path):
+    unlabelled = {"dataset_name": None, "dataset_path": None, "train_data_dir": str(image_folder), "num_train": 20}
+    settings = settings_for(None, tmp_path / "study", metrics=["self_mig"], candidates=[2]) | unlabelled
+    del settings["dataset"]
+    with pytest.raises(FDAEError, match="20 images at least"):
+        concepts.select_concepts(concepts.SelectionConfig(**settings))
+    for number in range(20):
+        shutil.copy(image_folder / f"{number % 10}.png", image_folder / f"copy-{number}.png")
+    chosen = concepts.select_concepts(concepts.SelectionConfig(**settings, max_train_samples=24))
+    assert chosen == 2
+    (run,) = json.loads((tmp_path / "study" / "concepts.json").read_text())["runs"]
+    assert run["evaluation"]["counts"]["train"] == 20  # num_train of the training images
+    assert 0 <= run["scores"]["self_mig"]["self_mig"] <= 1
+    assert "20 images without labels" in (tmp_path / "study" / "concepts.md").read_text()
+    with pytest.raises(FDAEError, match="mig need labels"):
+        concepts.SelectionConfig(**settings | {"metrics": ["self_mig", "mig"]})
+
+
+def row_of(self_mig, crispness=0.9, alive=4.0, psnr=30.0):
+    pairs = {"psnr": (psnr, None), "crispness": (crispness, None), "num_alive": (alive, None)}
+    return {METRICS["self_mig"].title: (self_mig, None), "health": pairs}
+
+
+@pytest.mark.parametrize(
+    "fault", [{"crispness": 0.5}, {"alive": 3.4}, {"psnr": 28.5}, {"psnr": float("nan")}, {}], ids=str
+)
+def test_recommended_concepts_are_the_highest_of_the_sound(fault):
+    rows = {4: row_of(0.9, **fault), 3: row_of(0.5, alive=3.0), 2: row_of(0.4, alive=2.0)}
+    chosen, text = concepts.recommend(rows)
+    assert chosen == (3 if fault else 4)
+    assert ("Not sound: N = 4" in text) == bool(fault)
+
+
+def test_without_a_sound_candidate_the_highest_is_named_with_a_warning():
+    chosen, text = concepts.recommend({3: row_of(0.5, crispness=0.4), 2: row_of(0.4, crispness=0.55)})
+    assert chosen == 3
+    assert "none is sound" in text
 
 
 def test_metric_from_outside_is_a_column(monkeypatch):

@@ -38,6 +38,10 @@ class Benchmark:
         hub_id: Repository on the Hugging Face Hub that `datasets` can read. None where there is none: the original
             files must be turned into a folder of parquet files first, with the image and label columns.
         image_column: Column of the images.
+        appearance_factors: Factors of what things look like, which content codes should hold alone; the others are
+            place, shape and pose. Empty if that is not told.
+        part_column: Image column of the part that each pixel shows, if the data set has one.
+        part_names: Names of those parts, the background first; pixels number them.
         read: Reads original files: takes the benchmark and their path, gives the columns and, lazily, the rows.
         make: Makes the data set at a size, without any files; it then needs neither `read` nor `hub_id`.
     """
@@ -59,6 +63,9 @@ class Benchmark:
     )
     hub_id: str | None = None
     image_column: str = "image"
+    appearance_factors: tuple[str, ...] = ()
+    part_column: str | None = None
+    part_names: tuple[str, ...] = ()
     read: "Callable[[Benchmark, Path], Originals] | None" = field(default=None, repr=False)
     make: Callable[[int], datasets.Dataset] | None = field(default=None, repr=False)
 

@@ -109,5 +109,8 @@ CARS3D = Benchmark(
         "image": ("RGB PNG", "resized from 128x128 to 64x64 with Lanczos"),
         "mask": ("1-bit PNG", "the renderer's foreground: pixels of which the object covers at least half"),
     },
+    appearance_factors=("object",),
+    part_column="mask",
+    part_names=("background", "car"),
     read=read,
 )

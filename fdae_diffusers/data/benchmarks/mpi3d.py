@@ -85,6 +85,7 @@ def _mpi3d(kind: str, file: str, colors: tuple[str, ...], shapes: tuple[str, ...
             "camera_height": ("top", "center", "bottom"),
             "background_color": ("purple", "sea green", "salmon"),
         },
+        appearance_factors=("object_color", "background_color"),
         read=read,
     )
 

@@ -67,5 +67,6 @@ SHAPES3D = Benchmark(
     license="apache-2.0",
     value_names={"shape": ("cube", "cylinder", "sphere", "capsule")},
     hub_id="eurecom-ds/shapes3d",
+    appearance_factors=("floor_hue", "wall_hue", "object_hue"),
     read=read,
 )

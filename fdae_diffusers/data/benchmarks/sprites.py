@@ -64,6 +64,9 @@ def _sprites(name: str, title: str, looks: dict[str, int]) -> Benchmark:
             "image": ("RGB PNG", "composed from the sheets, on black"),
             "part_mask": ("8-bit PNG", f"the part that each pixel shows: {parts}"),
         },
+        appearance_factors=tuple(looks),
+        part_column="part_mask",
+        part_names=SpritesRenderer.part_names,
         read=read,
     )
 
