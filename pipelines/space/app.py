@@ -17,6 +17,7 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
 
 import gradio as gr
+from gradio.blocks import Block
 from pieces import CSS, concept_html, pair_html, result_html
 from PIL import Image
 from swapping import (
@@ -171,7 +172,7 @@ class Handlers:
         ]
         covered = zip(*(source.concepts for source in sources), strict=True)
         cards = [concept_html(n, self.num_concepts, *of_both) for n, of_both in enumerate(covered)]
-        source, result = self.redraw(*sources, edit)
+        source, result = self.redraw(sources[0], sources[1], edit)
         return [source, sources[1], *views, *cards, result]
 
     def redraw(self, a: Source, b: Source, edit: Edit) -> list[Any]:
@@ -304,7 +305,7 @@ def _connect(app: gr.Blocks, parts: Parts, handlers: Handlers) -> None:
     def redraw(values: dict) -> list[Any]:
         return handlers.redraw(values[source_a], values[source_b], edit_of(values))
 
-    inputs = {*sources, *sliders, *settings}
+    inputs: set[Block] = {*sources, *sliders, *settings}
     app.load(lambda: handlers.example(0), None, [*everything, *sliders], **live)
     changes = [slider.input for slider in sliders] + [slider.release for slider in sliders]
     changes += [parts.steps.input, parts.keep_noise.input, parts.seed.submit, parts.seed.blur]

@@ -23,7 +23,6 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.health import measure_health
 from fdae_diffusers.visualization.figures import CELL_SIZE, GAP, concept_colors
 
 sys.path.insert(0, str(ROOT / "pipelines" / "space"))
@@ -286,18 +285,6 @@ def test_an_upload_unlike_the_examples_is_told(app, pipeline, pictures, monkeypa
     assert told == ["a.png is foreign"]
     handlers.show(pictures[0], source, Edit())  # a picture of the app's own
     assert told == ["a.png is foreign"]
-
-
-@pytest.mark.parametrize("psnr_low", [0, 90])
-def test_an_upload_unlike_the_models_own_pictures_is_told(app, pipeline, pictures, tmp_path, monkeypatch, psnr_low):
-    health = replace(measure_health(pipeline, pictures, num_inference_steps=1), psnr_low=psnr_low)
-    told = []
-    monkeypatch.setattr(app.gr, "Warning", told.append)
-    pictures[0].save(tmp_path / "a.png")
-    for known in (None, health):
-        handlers = app.Handlers(pipeline, pictures, known)
-        np.testing.assert_array_equal(handlers.upload(str(tmp_path / "a.png"))[0], pictures[0])
-    assert [message.split()[0] for message in told] == (["a.png"] if psnr_low else [])
 
 
 @pytest.fixture(scope="module")
