@@ -1,14 +1,15 @@
 #!/usr/bin/env python
-"""A web app to swap codes between two images: concept by concept, choose what image A takes from image B.
+"""A web app to blend the codes of two images: slide any code of image A towards image B, and the picture follows.
 
-    python pipelines/space/app.py
+    python pipelines/space/app.py --model FOLDER --port 7860
 
-The model is that of the environment variable FDAE_MODEL, a Hub id or a folder. `swapping.py` does the work,
-`pieces.py` has the HTML.
+Without flags the model is that of the environment variable FDAE_MODEL, a Hub id or a folder. `swapping.py` does the
+work, `pieces.py` has the HTML.
 """
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,68 +17,93 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
 
 import gradio as gr
-from pieces import CSS, concept_html, pair_html
+from gradio.blocks import Block
+from pieces import CSS, concept_html, pair_html, result_html
 from PIL import Image
 from swapping import (
-    MAX_SEED,
     MAX_STEPS,
+    MAX_WEIGHT,
     MIN_STEPS,
+    MIN_WEIGHT,
+    OWN_SAMPLER,
     SAMPLERS,
-    Choice,
-    concept_pictures,
+    Edit,
+    Familiarity,
+    Source,
+    default_steps,
     describe,
+    draw,
+    draw_grid,
+    encode,
     enlarge,
     example_images,
+    file_name,
     find_model,
+    load_health,
     make_examples,
+    on_gpu,
     read_upload,
-    swap,
 )
 
 from fdae_diffusers import FDAEPipeline
 from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.health import HealthReport, find_foreign_images
-from fdae_diffusers.hub.files import HEALTH_FILE
-from fdae_diffusers.hub.loading import find_file, load_pipeline
-from fdae_diffusers.utils.arguments import run_script
+from fdae_diffusers.health.report import HealthReport
+from fdae_diffusers.hub.loading import load_pipeline
+from fdae_diffusers.utils.arguments import Parser, run_script
 
 # These keep a crowd from taking the app down, with the limits on pixels and steps in swapping.py.
-MAX_WAITING = 30
+MAX_WAITING = 100
 MAX_FILE_SIZE = "10mb"
 DELETE_FILES = (600, 3600)  # look every so many seconds for files older than that
-ON_MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
+ON_MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 
-TITLE = "Swap the codes of two images"
+TITLE = "Blend the codes of two images"
 EXPLANATION = """\
 A **Factorized Diffusion Autoencoder** splits an image into *concepts*, without labels. Each has a **content** code
-(*what*: colour, texture) and a **mask** code (*where*: place, shape). Give image A some codes of image B and see what
-changes."""
+(*what*: colour, texture) and a **mask** code (*where*: place, shape). Slide a code of image A towards image B, or
+beyond it, and see what changes. [Paper: Wu and Zheng, AAAI 2024](https://github.com/wuancong/FDAE) ·
+[code](https://github.com/ORG/fdae-diffusers)"""
 SINGLE_CONCEPT = """\
-> This model has a **single concept and no masks**. Its one code stands for the whole image, so that a swap turns A
-> into B; models with several concepts have something to choose from."""
-EXAMPLES = "### Examples\nA and B, and what A takes from B"
-PRESS = "Press **Swap**."
-GRID = "### Swap grid\nContent from the image on the left, masks from the image above"
+> This model has a **single concept and no masks**. Its one code stands for the whole image, so that it turns A into B;
+> models with several concepts have something to choose from."""
+LIMITS = "PNG, JPEG, WebP, BMP or GIF, up to 10 MB; the square in the middle is used"
+GRID = "Content from the image on the left, masks from the image above."
+API = "Redraw image A with codes moved to those of image B, by a weight per concept: 0 is A, 1 is B."
 
 
-def main() -> None:
+def main(argv: Sequence[str] = ()) -> None:
     """Load the model and serve the app."""
-    model = find_model()
-    pipeline = load_pipeline(model)
-    path = find_file(model, HEALTH_FILE)
-    health = None if path is None else HealthReport.load(path)
-    app = build(pipeline, example_images(pipeline.encoder.config.sample_size, model), model, health)
+    parser = Parser(description="A web app to blend the codes of two images.")
+    parser.add_argument("--model", help="folder, Hub id or name (default: FDAE_MODEL, else the shipped model)")
+    parser.add_argument("--device", help="cuda, cpu, ...; an accelerator if there is one")
+    parser.add_argument("--host", help="0.0.0.0 to be seen from other machines (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="(default: GRADIO_SERVER_PORT, else the first free one from 7860)")
+    args = parser.parse_args(argv)
+    model = args.model or find_model()
+    borrows_gpu = bool(os.environ.get("SPACES_ZERO_GPU"))  # which there is none of while the app starts
+    pipeline = load_pipeline(model, "cpu" if borrows_gpu else args.device)
+    images = example_images(pipeline.encoder.config.sample_size, model)
+    app = build(pipeline, images, model, load_health(model))
+    if borrows_gpu:
+        pipeline.to("cuda")
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     # Fonts of the visitor's system: nothing is fetched from elsewhere.
     theme = gr.themes.Soft(primary_hue="orange", font=["system-ui", "sans-serif"], font_mono=["ui-monospace"])
-    app.launch(theme=theme, css=CSS, max_file_size=MAX_FILE_SIZE, footer_links=[])
+    app.launch(
+        theme=theme,
+        css=CSS,
+        max_file_size=MAX_FILE_SIZE,
+        footer_links=["api"],
+        server_name=args.host,
+        server_port=args.port,
+    )
 
 
 @dataclass(frozen=True)
 class Side:
     """What the app has for image A, and for image B."""
 
-    picture: gr.State  # as the model sees it
+    source: gr.State  # a `Source`
     view: gr.HTML
     upload: gr.UploadButton
     gallery: gr.Gallery
@@ -88,75 +114,110 @@ class Parts:
     """The parts of the app that do something, or show what was done."""
 
     sides: tuple[Side, Side]
-    result: gr.Image
-    description: gr.Markdown
+    examples: gr.Gallery
+    result: gr.HTML
+    status: gr.Markdown
+    presets: dict[str, gr.Button]
     cards: list[gr.HTML]  # what concept n covers
-    chosen: list[gr.CheckboxGroup]  # what A takes of concept n
-    swap: gr.Button
+    content: list[gr.Slider]
+    mask: list[gr.Slider]  # empty for a single concept
     sampler: gr.Radio
     steps: gr.Slider
     keep_noise: gr.Checkbox
     seed: gr.Number
-    examples: gr.Gallery
-    grid: gr.Image
+    draw_grid: gr.Button
+    grid: gr.HTML
 
 
 class Handlers:
-    """What happens on clicks and uploads.
+    """What happens on clicks, slides and uploads.
 
     Args:
         pipeline: The model.
         images: Pictures to choose from, two at least.
-        health: How well the model does on its own pictures, to tell others; no picture is told without it.
+        health: How well the model does on its own pictures, to tell others; measured on ``images`` by default.
     """
 
     def __init__(self, pipeline: FDAEPipeline, images: list[Image.Image], health: HealthReport | None = None):
-        self.pipeline = pipeline
-        self.health = health
         self.images = images
         self.num_concepts: int = pipeline.encoder.config.num_concepts
+        self.has_masks = self.num_concepts > 1
         self.size: int = pipeline.encoder.config.sample_size
+        self.steps = {sampler: default_steps(pipeline, sampler) for sampler in SAMPLERS}
         self.examples = make_examples(pipeline, images)
-        self._example_results: dict[int, list] = {}
+        self._shown: dict[int, list[Any]] = {}
+        familiarity = Familiarity(pipeline, health, images)
 
-    def pick(self, event: gr.SelectData) -> list[Any]:
-        """A picture to use from now on; the result of the one before goes."""
-        return [self.images[event.index], None, None, PRESS]
+        # The model is no argument of what borrows a GPU: it may run in another process.
+        def read(image: Image.Image, name: str | None) -> tuple[Source, str | None]:
+            source = encode(pipeline, image)
+            return source, name and familiarity.warning(source, name)
 
-    def upload(self, path: str) -> list[Any]:
-        """The same, for an uploaded file."""
-        with _told():
-            image = read_upload(path, self.size)
-            if self.health is not None:
-                for foreign in find_foreign_images(self.pipeline, image, self.health):
-                    gr.Warning(foreign.describe(os.path.basename(path)))
-            return [image, None, None, PRESS]
+        self._read = on_gpu(read)
+        self._draw = on_gpu(lambda a, b, edit: draw(pipeline, a, b, edit))
+        self._draw_grid = on_gpu(lambda a, b, edit: draw_grid(pipeline, a, b, edit))
 
-    def show(self, a: Image.Image, b: Image.Image) -> list[str]:
-        """HTML of both images, and of what each of the N concepts covers in them."""
-        (map_a, concepts_a), (map_b, concepts_b) = (concept_pictures(self.pipeline, image) for image in (a, b))
-        cards = [
-            concept_html(n, self.num_concepts, *of_both)
-            for n, of_both in enumerate(zip(concepts_a, concepts_b, strict=True))
+    def show(self, a: Image.Image | Source, b: Image.Image | Source, edit: Edit, name: str | None = None) -> list[Any]:
+        """Both sources, both views, a card per concept and the result; an image is new, and foreign ones are told."""
+        sources = []
+        for image in (a, b):
+            if isinstance(image, Image.Image):
+                image, warning = self._read(image, name)
+                if warning:
+                    gr.Warning(warning)
+            sources.append(image)
+        views = [
+            pair_html((source.image, f"image {letter}"), (source.concepts_map, f"concepts of {letter}"))
+            for letter, source in zip("AB", sources, strict=True)
         ]
-        return [pair_html((a, "image A"), (map_a, "concepts")), pair_html((b, "image B"), (map_b, "concepts")), *cards]
+        covered = zip(*(source.concepts for source in sources), strict=True)
+        cards = [concept_html(n, self.num_concepts, *of_both) for n, of_both in enumerate(covered)]
+        source, result = self.redraw(sources[0], sources[1], edit)
+        return [source, sources[1], *views, *cards, result]
 
-    def swap(self, a: Image.Image, b: Image.Image, choice: Choice, progress: gr.Progress) -> list[Any]:
-        """Result, swap grid and what was done."""
+    def redraw(self, a: Source, b: Source, edit: Edit) -> list[Any]:
+        """Image A with the noise that was found, and the result."""
         with _told():
-            result, grid = swap(
-                self.pipeline, a, b, choice, lambda done, total: progress((done, total), desc="Sampling", unit="steps")
-            )
-        return [result, grid, describe(choice)]
+            picture, a = self._draw(a, b, edit)
+        return [a, result_html(enlarge(picture), describe(edit), file_name(edit))]
 
-    def example(self, index: int, progress: gr.Progress) -> list[Any]:
-        """All that the app shows, for an example; it is sampled for the first visitor who wants it."""
-        example = self.examples[index]
-        if index not in self._example_results:
-            self._example_results[index] = self.swap(example.a, example.b, example.choice, progress)
-        kinds = {"content": example.choice.content, "mask": example.choice.mask}
-        chosen = [[kind for kind in kinds if n in kinds[kind]] for n in range(self.num_concepts)]
-        return [example.a, example.b, *self.show(example.a, example.b), *chosen, *self._example_results[index]]
+    def upload(self, path: str) -> Image.Image:
+        """Read an uploaded file."""
+        with _told():
+            return read_upload(path, self.size)
+
+    def grid(self, a: Source, b: Source, edit: Edit) -> str:
+        """The swap grid."""
+        with _told():
+            return result_html(self._draw_grid(a, b, edit), GRID, "fdae-swap-grid.png")
+
+    def example(self, index: int) -> list[Any]:
+        """What the app shows for an example, and its sliders; drawn for the first visitor who wants it."""
+        if index not in self._shown:
+            example = self.examples[index]
+            self._shown[index] = [
+                *self.show(example.a, example.b, example.edit),
+                *self.sliders(example.edit),
+            ]
+        return self._shown[index]
+
+    def sliders(self, edit: Edit) -> list[float]:
+        """Positions of all sliders."""
+        kinds = (edit.content, edit.mask) if self.has_masks else (edit.content,)
+        return [weights[n] if n < len(weights) else 0 for weights in kinds for n in range(self.num_concepts)]
+
+    def answer(self, image_a: str, image_b: str, content: list, mask: list) -> Image.Image:
+        """A picture for a program."""
+        for image in (image_a, image_b):
+            if image is None:
+                raise gr.Error("two images are needed", print_exception=False)
+        with _told():
+            for weights in (content, mask):
+                if not isinstance(weights, list | None):
+                    raise FDAEError(f"weights must be a list of numbers, not {weights!r}")
+            edit = Edit(tuple(content or ()), tuple(mask or ()))
+            a, b = (self._read(self.upload(image), None)[0] for image in (image_a, image_b))
+            return enlarge(self._draw(a, b, edit)[0])
 
 
 def build(
@@ -166,95 +227,165 @@ def build(
     handlers = Handlers(pipeline, images, health)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETE_FILES) as app:
         parts = _lay_out(handlers)
-        gr.Markdown(f"Model: `{os.path.basename(model)}`, N = {handlers.num_concepts}, {handlers.size} pixels square.")
+        gr.Markdown(
+            f"Model: `{os.path.basename(model)}`, N = {handlers.num_concepts}, {handlers.size} pixels square. "
+            "It knows only pictures like those of the examples."
+        )
         _connect(app, parts, handlers)
+        _serve_programs(handlers)
     return app
 
 
 def _lay_out(handlers: Handlers) -> Parts:
     num_concepts = handlers.num_concepts
     gr.Markdown(f"# {TITLE}\n{EXPLANATION}")
-    if num_concepts == 1:
+    if not handlers.has_masks:
         gr.Markdown(SINGLE_CONCEPT)
-    with gr.Row():
-        sides = (_side("A", "is edited", 0, handlers.images), _side("B", "gives the codes", 1, handlers.images))
-        with gr.Column(min_width=260):
-            gr.Markdown("### Result")
-            result = _picture("result")
-            description = gr.Markdown()
-    gr.Markdown("### What A takes from B")
-    with gr.Row(elem_classes="concepts"):
-        concepts = [_concept(n, num_concepts) for n in range(num_concepts)]
-    button = gr.Button("Swap", variant="primary", elem_id="swap")
-    with gr.Accordion("Sampler", open=False):
-        sampler = gr.Radio(list(SAMPLERS), value=Choice.sampler, label="Sampler")
-        steps = gr.Slider(MIN_STEPS, MAX_STEPS, value=Choice.steps, step=1, label="Steps")
-        keep_noise = gr.Checkbox(
-            Choice.keep_noise, label="Start from each image's own noise: keeps what its codes do not hold"
-        )
-        seed = gr.Number(Choice.seed, minimum=0, maximum=MAX_SEED, precision=0, label="Seed of other noise")
-    with gr.Row():
-        with gr.Column(min_width=260):
-            gr.Markdown(EXAMPLES)
-            pairs = [(_side_by_side(example.a, example.b), example.caption) for example in handlers.examples]
-            examples = _gallery(pairs, columns=2, elem_id="examples")
-        with gr.Column(min_width=260):
-            gr.Markdown(GRID, visible=num_concepts > 1)
-            grid = _picture("grid", visible=num_concepts > 1)
-    cards, chosen = [card for card, _ in concepts], [group for _, group in concepts]
-    return Parts(sides, result, description, cards, chosen, button, sampler, steps, keep_noise, seed, examples, grid)
+    gr.Markdown("### Examples: A, B, and what A takes from B")
+    pairs = [(_side_by_side(example.a, example.b), example.caption) for example in handlers.examples]
+    examples = _gallery(pairs, columns=len(pairs), elem_id="examples")
+    with gr.Row(elem_id="desk"):
+        with gr.Column(scale=3, min_width=480):
+            with gr.Row(elem_id="sides"):
+                sides = (
+                    _side("A", "is edited", handlers.images),
+                    _side("B", "gives the codes", handlers.images),
+                )
+            gr.Markdown("### How far each code of A goes to B: 0 is A, 1 is B")
+            names = ["Reset to A", "All content of B", *(["All masks of B"] if handlers.has_masks else [])]
+            with gr.Row():
+                presets = {name: gr.Button(name, size="sm", min_width=100) for name in names}
+            with gr.Row(elem_classes="concepts"):
+                concepts = [_concept(n, handlers.has_masks) for n in range(num_concepts)]
+            with gr.Accordion("Sampler", open=False):
+                sampler = gr.Radio(list(SAMPLERS), value=OWN_SAMPLER, label="Sampler")
+                steps = gr.Slider(MIN_STEPS, MAX_STEPS, handlers.steps[OWN_SAMPLER], step=1, label="Steps")
+                keep_noise = gr.Checkbox(
+                    True, label="Start from the own noise of image A: keeps what its codes do not hold"
+                )
+                seed = gr.Number(0, precision=0, label="Seed of other noise")
+            with gr.Accordion("Swap grid", open=False, visible=handlers.has_masks):
+                button = gr.Button("Draw the swap grid", size="sm", elem_id="draw-grid")
+                grid = gr.HTML(elem_id="grid")
+        with gr.Column(scale=1, min_width=260, elem_id="shown"):
+            gr.Markdown("### Result", elem_classes="title")
+            result = gr.HTML(elem_id="result")
+            status = gr.Markdown(elem_id="status")
+    cards, content, mask = zip(*concepts, strict=True)
+    masks = [slider for slider in mask if slider is not None]
+    shown = (sides, examples, result, status, presets, list(cards), list(content), masks)
+    return Parts(*shown, sampler, steps, keep_noise, seed, button, grid)
 
 
 def _connect(app: gr.Blocks, parts: Parts, handlers: Handlers) -> None:
-    picture_a, picture_b = pictures = [side.picture for side in parts.sides]
-    shown = [*(side.view for side in parts.sides), *parts.cards]
-    results = [parts.result, parts.grid, parts.description]
-    everything = [*pictures, *shown, *parts.chosen, *results]
+    source_a, source_b = sources = [side.source for side in parts.sides]
+    sliders = [*parts.content, *parts.mask]
+    settings = [parts.sampler, parts.steps, parts.keep_noise, parts.seed]
+    everything = [*sources, *(side.view for side in parts.sides), *parts.cards, parts.result]
+    # The place in the queue and the time are told below the result; what was drawn stays in view until it is replaced.
+    live: dict[str, Any] = {
+        **ON_MODEL,
+        "trigger_mode": "always_last",
+        "show_progress": "minimal",
+        "show_progress_on": parts.status,
+        "api_visibility": "private",
+    }
 
-    def start(progress=gr.Progress()):  # noqa: B008
-        return handlers.example(0, progress)
-
-    def choose_example(event: gr.SelectData, progress=gr.Progress()):  # noqa: B008
-        return handlers.example(event.index, progress)
-
-    def swap_chosen(values: dict, progress=gr.Progress()):  # noqa: B008
-        content, mask = (
-            tuple(n for n, group in enumerate(parts.chosen) if kind in values[group]) for kind in ("content", "mask")
-        )
-        sampler, steps, seed = values[parts.sampler], int(values[parts.steps]), int(values[parts.seed] or 0)
+    def edit_of(values: dict, content: Sequence[float] | None = None, mask: Sequence[float] | None = None) -> Edit:
         with _told():
-            choice = Choice(content, mask, sampler, steps, values[parts.keep_noise], seed)
-        return handlers.swap(values[picture_a], values[picture_b], choice, progress)
+            return Edit(
+                tuple(values[slider] for slider in parts.content) if content is None else tuple(content),
+                tuple(values[slider] for slider in parts.mask) if mask is None else tuple(mask),
+                values[parts.sampler],
+                int(values[parts.steps]),
+                values[parts.keep_noise],
+                int(values[parts.seed] or 0),
+            )
 
-    app.load(start, None, everything, **ON_MODEL)
-    parts.examples.select(choose_example, None, everything, **ON_MODEL)
-    settings = {parts.sampler, parts.steps, parts.keep_noise, parts.seed}
-    parts.swap.click(swap_chosen, {*pictures, *parts.chosen, *settings}, results, **ON_MODEL)
-    quiet = {**ON_MODEL, "show_progress": "hidden"}  # an upload that is refused leaves the old result in view
+    def redraw(values: dict) -> list[Any]:
+        return handlers.redraw(values[source_a], values[source_b], edit_of(values))
+
+    inputs: set[Block] = {*sources, *sliders, *settings}
+    app.load(lambda: handlers.example(0), None, [*everything, *sliders], **live)
+    changes = [slider.input for slider in sliders] + [slider.release for slider in sliders]
+    changes += [parts.steps.input, parts.keep_noise.input, parts.seed.submit, parts.seed.blur]
+    gr.on(changes, redraw, inputs, [source_a, parts.result], **live)
+
+    def choose_sampler(values: dict) -> list[Any]:
+        values[parts.steps] = handlers.steps[values[parts.sampler]]
+        return [values[parts.steps], *redraw(values)]
+
+    parts.sampler.input(choose_sampler, inputs, [parts.steps, source_a, parts.result], **live)
+
+    def choose_example(event: gr.SelectData) -> list[Any]:
+        return handlers.example(event.index)
+
+    parts.examples.select(choose_example, None, [*everything, *sliders], **live)
+
+    def preset(name: str, button: gr.Button) -> None:
+        one, zero = (1.0,) * handlers.num_concepts, (0.0,) * handlers.num_concepts
+        content = one if "content" in name else zero if "Reset" in name else None
+        mask = one if "masks" in name else zero if "Reset" in name else None
+
+        def choose(values: dict) -> list[Any]:
+            edit = edit_of(values, content, mask if handlers.has_masks else ())
+            return [*handlers.sliders(edit), *handlers.redraw(values[source_a], values[source_b], edit)]
+
+        button.click(choose, inputs, [*sliders, source_a, parts.result], **live)
+
+    for name, button in parts.presets.items():
+        preset(name, button)
+
+    def listen(side: Side) -> None:
+        def replace(values: dict, image: Image.Image, name: str | None = None) -> list[Any]:
+            a, b = (image if source is side.source else values[source] for source in sources)
+            return handlers.show(a, b, edit_of(values), name)
+
+        def pick(values: dict, event: gr.SelectData) -> list[Any]:
+            return replace(values, handlers.images[event.index])
+
+        def upload(values: dict) -> list[Any]:
+            path = values[side.upload]
+            return replace(values, handlers.upload(path), os.path.basename(path))
+
+        side.gallery.select(pick, inputs, everything, **live)
+        side.upload.upload(upload, inputs | {side.upload}, everything, **live)
+
     for side in parts.sides:
-        for event in (
-            side.upload.upload(handlers.upload, side.upload, [side.picture, *results], **quiet),
-            side.gallery.select(handlers.pick, None, [side.picture, *results], **quiet),
-        ):
-            event.success(handlers.show, pictures, shown, **quiet)
+        listen(side)
+    parts.draw_grid.click(
+        lambda values: handlers.grid(values[source_a], values[source_b], edit_of(values)), inputs, parts.grid, **live
+    )
 
 
-def _side(name: str, role: str, index: int, images: list[Image.Image]) -> Side:
-    with gr.Column(min_width=260):
+def _serve_programs(handlers: Handlers) -> None:
+    """The endpoint `/swap`: two images and a list of weights for content and for mask codes -> a picture."""
+    images = [gr.File(label=f"image {letter}", type="filepath", visible=False) for letter in "AB"]
+    weights = [gr.JSON(label=f"weights of the {kind} codes", visible=False) for kind in ("content", "mask")]
+    picture = gr.Image(format="png", label="picture", visible=False)
+    gr.Button(visible=False).click(
+        handlers.answer, [*images, *weights], picture, api_name="swap", api_description=API, **ON_MODEL
+    )
+
+
+def _side(name: str, role: str, images: list[Image.Image]) -> Side:
+    with gr.Column(min_width=220):
         gr.Markdown(f"### Image {name} {role}")
         view = gr.HTML(elem_id=f"view-{name}")
         upload = gr.UploadButton(f"Upload image {name}", file_types=["image"], size="sm", elem_id=f"upload-{name}")
-        gallery = _gallery([enlarge(image) for image in images], columns=len(images), elem_id=f"gallery-{name}")
-    return Side(gr.State(images[index]), view, upload, gallery)
+        gr.Markdown(LIMITS, elem_classes="hint")
+        pictures = [(enlarge(image), f"picture {number}") for number, image in enumerate(images, 1)]
+        gallery = _gallery(pictures, columns=len(images), elem_id=f"gallery-{name}", nameless=True)
+    return Side(gr.State(), view, upload, gallery)
 
 
-def _gallery(pictures: list, columns: int, elem_id: str) -> gr.Gallery:
+def _gallery(pictures: list, columns: int, elem_id: str, nameless: bool = False) -> gr.Gallery:
     """Pictures to click on."""
     return gr.Gallery(
         pictures,
         columns=columns,
         elem_id=elem_id,
-        elem_classes="thumbnails",
+        elem_classes=["thumbnails", "nameless"] if nameless else ["thumbnails"],
         show_label=False,
         allow_preview=False,
         interactive=False,
@@ -262,19 +393,16 @@ def _gallery(pictures: list, columns: int, elem_id: str) -> gr.Gallery:
     )
 
 
-def _picture(elem_id: str, visible: bool = True) -> gr.Image:
-    """A place for a result."""
-    return gr.Image(
-        elem_id=elem_id, visible=visible, show_label=False, format="png", interactive=False, buttons=["download"]
-    )
-
-
-def _concept(number: int, num_concepts: int) -> tuple[gr.HTML, gr.CheckboxGroup]:
+def _concept(number: int, has_masks: bool) -> tuple[gr.HTML, gr.Slider, gr.Slider | None]:
     with gr.Column(min_width=160, elem_classes="concept"):
         picture = gr.HTML()
-        choices = ["content", "mask"] if num_concepts > 1 else ["content"]
-        group = gr.CheckboxGroup(choices, show_label=False, elem_id=f"concept-{number}")
-    return picture, group
+        content = _weight("content", number)
+        mask = _weight("mask", number) if has_masks else None
+    return picture, content, mask
+
+
+def _weight(kind: str, number: int) -> gr.Slider:
+    return gr.Slider(MIN_WEIGHT, MAX_WEIGHT, 0, step=0.05, label=f"{kind} {number}", elem_id=f"{kind}-{number}")
 
 
 def _side_by_side(a: Image.Image, b: Image.Image) -> Image.Image:
@@ -295,4 +423,4 @@ def _told() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(lambda: main(sys.argv[1:]))

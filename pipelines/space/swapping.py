@@ -1,10 +1,12 @@
-"""What the app does, apart from its layout: find a model and examples, show what each concept covers, swap codes."""
+"""What the app does, apart from its layout: find a model and examples, show what each concept covers, blend codes."""
 
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +17,20 @@ from PIL import Image
 from fdae_diffusers import EDMHeunScheduler, FDAECodes, FDAEPipeline
 from fdae_diffusers.data import Shapes3DRenderer
 from fdae_diffusers.errors import FDAEError
+from fdae_diffusers.health.report import FOREIGN_MARGIN, HealthReport
 from fdae_diffusers.hub.examples import load_examples
-from fdae_diffusers.hub.files import INDEX_FILE
+from fdae_diffusers.hub.files import HEALTH_FILE, INDEX_FILE
+from fdae_diffusers.hub.loading import find_file
 from fdae_diffusers.image_processing import read_image
-from fdae_diffusers.schedulers import choose_num_inference_steps, default_scheduler
+from fdae_diffusers.metrics.pictures import psnr
+from fdae_diffusers.schedulers import default_scheduler
 from fdae_diffusers.visualization.figures import concept_colors, swap_grid_figure
 
 HERE = Path(__file__).parent
 MODEL_FOLDER = "model_cards/fdae-shapes3d-rendered-32"
-# The fastest to good pictures first.
+OWN_SAMPLER = "The model's own"
 SAMPLERS = {
+    OWN_SAMPLER: None,
     "DPM-Solver++": default_scheduler(),
     "EDM Heun (paper)": EDMHeunScheduler(),
     "EDM Euler": EDMEulerScheduler(),
@@ -34,6 +40,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 40_000_000
 MIN_STEPS, MAX_STEPS = 2, 50
 MAX_SEED = 2**31 - 1
+MIN_WEIGHT, MAX_WEIGHT = -0.5, 1.5  # 0 is A, 1 is B; beyond, the line through both goes on
 
 NUM_EXAMPLE_IMAGES = 8
 PICTURE_SIZE = 320  # about what a small picture is enlarged to
@@ -41,45 +48,74 @@ FADED = 0.12  # how much is left of what a concept does not cover
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Which codes image A takes from image B, and how the result is drawn.
+class Edit:
+    """How far the codes of image A move to those of image B, and how the result is drawn.
 
     Args:
-        content: Concepts whose content code is taken.
-        mask: Concepts whose mask code is taken.
+        content: Weight of B for the content code of each concept, `MIN_WEIGHT` to `MAX_WEIGHT`; 0 where none is given.
+        mask: The same for mask codes.
         sampler: One of `SAMPLERS`.
-        steps: Steps of the sampler, `MIN_STEPS` to `MAX_STEPS`.
-        keep_noise: Start from each image's own noise, which keeps what its codes do not hold, instead of the seed's.
+        steps: Steps of the sampler, `MIN_STEPS` to `MAX_STEPS`; by default those of the model, or of the sampler.
+        keep_noise: Start from image A's own noise, which keeps what its codes do not hold, instead of the seed's.
         seed: Of the noise, 0 to `MAX_SEED`.
 
     Raises:
-        FDAEError: If the sampler is unknown, or steps or seed are out of range.
+        FDAEError: If the sampler is unknown, or a weight, the steps or the seed are out of range.
     """
 
-    content: tuple[int, ...] = ()
-    mask: tuple[int, ...] = ()
-    sampler: str = next(iter(SAMPLERS))
-    steps: int = choose_num_inference_steps(SAMPLERS[sampler])
+    content: tuple[float, ...] = ()
+    mask: tuple[float, ...] = ()
+    sampler: str = OWN_SAMPLER
+    steps: int | None = None
     keep_noise: bool = True
     seed: int = 0
 
     def __post_init__(self):
+        for weight in (*self.content, *self.mask):
+            if isinstance(weight, bool) or not isinstance(weight, int | float):
+                raise FDAEError(f"weights must be numbers, one for each concept, not {weight!r}")
+            if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
+                raise FDAEError(f"weights must be from {MIN_WEIGHT} to {MAX_WEIGHT}, not {weight}")
         if self.sampler not in SAMPLERS:
             raise FDAEError(f"there is no sampler {self.sampler!r}: choose from {', '.join(SAMPLERS)}")
-        if not MIN_STEPS <= self.steps <= MAX_STEPS:
+        if self.steps is not None and not MIN_STEPS <= self.steps <= MAX_STEPS:
             raise FDAEError(f"steps must be from {MIN_STEPS} to {MAX_STEPS}, not {self.steps}")
         if not 0 <= self.seed <= MAX_SEED:
             raise FDAEError(f"the seed must be from 0 to {MAX_SEED}, not {self.seed}")
 
 
 @dataclass(frozen=True)
+class Source:
+    """An image and what is computed of it once: codes, pictures of its concepts, noise for one sampler and its steps.
+
+    Tensors are on the CPU, so that the source can go from one process to another.
+    """
+
+    image: Image.Image
+    codes: FDAECodes
+    concepts_map: Image.Image
+    concepts: tuple[Image.Image, ...]
+    noise: torch.Tensor | None = None
+    noise_of: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True)
 class Example:
-    """Two images and a swap that shows something."""
+    """Two images and an edit that shows something."""
 
     a: Image.Image
     b: Image.Image
-    choice: Choice
+    edit: Edit
     caption: str
+
+
+def on_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Borrow a GPU for the time of a call, in a Space on ZeroGPU; elsewhere the function as it is."""
+    if find_spec("spaces") is None:
+        return function
+    import spaces
+
+    return spaces.GPU(function)
 
 
 def find_model() -> str:
@@ -113,15 +149,17 @@ def example_images(size: int, model: str | None = None) -> list[Image.Image]:
 
 
 def make_examples(pipeline: FDAEPipeline, images: Sequence[Image.Image]) -> list[Example]:
-    """Swaps between pairs of images: the content codes that change most, one per pair, and all masks."""
+    """Swaps between pairs of images: the content code that changes most, another one per pair, and all masks."""
+    num_concepts = pipeline.encoder.config.num_concepts
     pairs = list(zip(images[::2], images[1::2], strict=False))
     examples = []
-    for rank, (a, b) in enumerate(pairs[: min(3, pipeline.encoder.config.num_concepts)]):
-        concept = _most_visible(pipeline, a, b)[rank]
-        examples.append(Example(a, b, Choice(content=(concept,)), f"content of concept {concept}"))
-    if pipeline.encoder.config.num_concepts > 1:
-        every = tuple(range(pipeline.encoder.config.num_concepts))
-        examples.append(Example(*pairs[-1], Choice(mask=every), "all masks"))
+    shown: set[int] = set()
+    for a, b in pairs[: min(3, num_concepts)]:
+        concept = next(n for n in _most_visible(pipeline, a, b) if n not in shown)
+        shown.add(concept)
+        examples.append(Example(a, b, Edit(content=_one_hot(concept, num_concepts)), f"content of concept {concept}"))
+    if num_concepts > 1:
+        examples.append(Example(*pairs[-1], Edit(mask=(1.0,) * num_concepts), "all masks"))
     return examples
 
 
@@ -135,78 +173,175 @@ def _most_visible(pipeline: FDAEPipeline, a: Image.Image, b: Image.Image) -> lis
     return (maps[1:] - maps[:1]).abs().mean((1, 2, 3)).argsort(descending=True).tolist()
 
 
-def concept_pictures(pipeline: FDAEPipeline, image: Image.Image) -> tuple[Image.Image, list[Image.Image]]:
+def concept_pictures(
+    pipeline: FDAEPipeline, image: Image.Image, codes: FDAECodes
+) -> tuple[Image.Image, tuple[Image.Image, ...]]:
     """Show what each concept covers in an image.
 
     Returns:
         Every pixel tinted in the colour of its strongest concept, and N pictures with all but one concept faded.
     """
-    masks = pipeline.decode_masks(pipeline.encode(image))[0].float().cpu().numpy()[..., None]  # (N, H, W, 1)
+    masks = pipeline.decode_masks(codes)[0].float().cpu().numpy()[..., None]  # (N, H, W, 1)
     pixels = np.asarray(image, np.float32) / 255
     colors = concept_colors(len(masks))[masks[..., 0].argmax(0)]
     grey = pixels.mean(-1, keepdims=True)
     faded = 1 - FADED + FADED * grey
-    return _picture(0.7 * colors + 0.3 * grey), [_picture(mask * pixels + (1 - mask) * faded) for mask in masks]
+    return _picture(0.7 * colors + 0.3 * grey), tuple(_picture(mask * pixels + (1 - mask) * faded) for mask in masks)
 
 
-def swap(
-    pipeline: FDAEPipeline,
-    a: Image.Image,
-    b: Image.Image,
-    choice: Choice,
-    on_step: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[Image.Image, Image.Image | None]:
-    """Redraw image A with codes of image B.
+def encode(pipeline: FDAEPipeline, image: Image.Image) -> Source:
+    """Encode an image and show its concepts, once for all edits."""
+    codes = pipeline.encode(image).to("cpu")
+    return Source(image, codes, *concept_pictures(pipeline, image, codes))
+
+
+def find_noise(pipeline: FDAEPipeline, source: Source, edit: Edit) -> Source:
+    """Return the source with its own noise, if the edit starts from it; found anew only for another sampler."""
+    sampled, steps = _sampler_of(pipeline, edit)
+    if not edit.keep_noise or source.noise_of == (edit.sampler, steps):
+        return source
+    noise = sampled.invert(source.image, source.codes, steps).cpu()
+    return replace(source, noise=noise, noise_of=(edit.sampler, steps))
+
+
+def draw(pipeline: FDAEPipeline, a: Source, b: Source, edit: Edit) -> tuple[Image.Image, Source]:
+    """Draw image A with its codes moved to those of image B.
 
     Args:
         pipeline: The model; it is not changed, whatever the sampler, so several calls may share it.
         a: Picture to edit.
         b: Picture that gives the codes.
-        choice: Which codes, and how to sample.
-        on_step: Called after each step of the sampler with the number of steps that are done and of all.
+        edit: How far, and how to sample.
 
     Returns:
-        The result, enlarged, and the swap grid of both images; none for a single-concept model.
+        The picture, as large as the model draws it, and A with its own noise if that was needed.
 
     Raises:
         FDAEError: If there is no such concept, or a single-concept model is asked for a mask.
     """
-    chosen = SAMPLERS[choice.sampler]
-    noise_levels = {key: chosen.config[key] for key in ("sigma_schedule", "sigma_min")}
-    scheduler = type(chosen).from_config(pipeline.scheduler.config, **noise_levels)
-    sampled = FDAEPipeline(pipeline.unet, pipeline.encoder, scheduler)
-    sampled.set_progress_bar_config(disable=True)
+    sampled, steps = _sampler_of(pipeline, edit)
+    a = find_noise(pipeline, a, edit)
+    codes = blend(a.codes, b.codes, edit)
+    return sampled.decode(codes, steps, latents=_noise(pipeline, a, edit))[0], a
 
-    codes = pipeline.encode([a, b])
-    edited = codes[0]
-    if choice.content or choice.mask:
-        edited = edited.swap(codes[1], content=choice.content, mask=choice.mask)
-    wanted = edited if codes.mask is None else FDAECodes.cat([edited, codes.pairs()])
-    if choice.keep_noise:
-        noise = sampled.invert([a, b], codes, choice.steps)[[0, 0, 0, 1, 1][: len(wanted)]]  # rows of the grid: A, B
+
+def blend(a: FDAECodes, b: FDAECodes, edit: Edit) -> FDAECodes:
+    """Move each code of A by its weight along the line to that of B.
+
+    Raises:
+        FDAEError: As :func:`draw`.
+    """
+    for kind, weights in (("content", edit.content), ("mask", edit.mask)):
+        if len(weights) > a.num_concepts:
+            raise FDAEError(f"{len(weights)} weights for {kind}: the model has {a.num_concepts} concepts")
+        for concept, weight in enumerate(weights):
+            if weight:
+                a = a.interpolate(b, weight, **{kind: concept})
+    return a
+
+
+def draw_grid(pipeline: FDAEPipeline, a: Source, b: Source, edit: Edit) -> Image.Image:
+    """Draw the swap grid of both images: content of the one with the masks of the other; weights are not used."""
+    sampled, steps = _sampler_of(pipeline, edit)
+    noise = torch.cat([_noise(pipeline, find_noise(pipeline, source, edit), edit) for source in (a, a, b, b)])
+    codes = FDAECodes.cat([a.codes, b.codes]).pairs()
+    drawn = sampled.decode(codes, steps, latents=noise)
+    return swap_grid_figure([a.image, b.image], [drawn[:2], drawn[2:]])
+
+
+def default_steps(pipeline: FDAEPipeline, sampler: str) -> int:
+    """Steps that a sampler takes with a model unless told otherwise."""
+    return _sampler_of(pipeline, Edit(sampler=sampler))[1]
+
+
+def _sampler_of(pipeline: FDAEPipeline, edit: Edit) -> tuple[FDAEPipeline, int]:
+    """The pipeline with a fresh scheduler of the edit's kind, and its number of steps."""
+    chosen = SAMPLERS[edit.sampler]
+    if chosen is None:
+        scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
+        steps = pipeline.default_num_inference_steps
     else:
-        config = pipeline.unet.config
-        shape = (1, config.in_channels, config.sample_size, config.sample_size)
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(choice.seed))
-
-    def count(pipe: FDAEPipeline, step: int, timestep: torch.Tensor, tensors: dict) -> dict:
-        on_step(step + 1, len(scheduler.timesteps))
-        return tensors
-
-    result, *grid = sampled(
-        codes=wanted, num_inference_steps=choice.steps, latents=noise, callback_on_step_end=count
-    ).images
-    return enlarge(result), swap_grid_figure([a, b], [grid[:2], grid[2:]]) if grid else None
+        noise_levels = {key: chosen.config[key] for key in ("sigma_schedule", "sigma_min")}
+        scheduler = type(chosen).from_config(pipeline.scheduler.config, **noise_levels)
+        steps = None
+    sampled = FDAEPipeline(pipeline.unet, pipeline.encoder, scheduler, steps)
+    sampled.set_progress_bar_config(disable=True)
+    return sampled, edit.steps or min(sampled.default_num_inference_steps, MAX_STEPS)
 
 
-def describe(choice: Choice) -> str:
+def _noise(pipeline: FDAEPipeline, source: Source, edit: Edit) -> torch.Tensor:
+    """Starting noise (1, C, H, W) of an edit."""
+    if edit.keep_noise:
+        assert source.noise is not None
+        return source.noise
+    return pipeline.prepare_latents(1, torch.Generator().manual_seed(edit.seed))
+
+
+class Familiarity:
+    """Tells whether pictures are like those that a model knows, by how well it reconstructs them.
+
+    Args:
+        pipeline: The model.
+        health: Its health on its own pictures, see `fdae check`.
+        images: Pictures that it knows, where its health was not measured.
+    """
+
+    def __init__(self, pipeline: FDAEPipeline, health: HealthReport | None, images: Sequence[Image.Image]):
+        self.pipeline = pipeline
+        if health is None:
+            known = [self.measure(encode(pipeline, image)) for image in images]
+            self.typical, self.lowest = sum(known) / len(known), min(known) - FOREIGN_MARGIN
+        else:
+            self.typical, self.lowest = health.psnr, health.psnr_low - FOREIGN_MARGIN
+
+    def measure(self, source: Source) -> float:
+        """PSNR of the reconstruction, in dB."""
+        again, _ = draw(self.pipeline, source, source, Edit(keep_noise=False))
+        pictures = [np.asarray(picture, np.float32)[None] / 255 for picture in (again, source.image)]
+        return float(psnr(*pictures)[0])
+
+    def warning(self, source: Source, name: str) -> str | None:
+        """A line about a picture that is foreign to the model; nothing about others."""
+        if (value := self.measure(source)) >= self.lowest:
+            return None
+        return (
+            f"{name} is unlike what the model was trained on (rebuilt at {value:.1f} dB, its own pictures at "
+            f"{self.typical:.0f}): expect nonsense"
+        )
+
+
+def load_health(model: str) -> HealthReport | None:
+    """The measured health of a model, from its folder or the Hub, if there is any."""
+    path = find_file(model, HEALTH_FILE)
+    return None if path is None else HealthReport.load(path)
+
+
+def describe(edit: Edit) -> str:
     """Say in a sentence what image A took from image B."""
     parts = [
-        f"the {kind} of concept{'s' if len(concepts) > 1 else ''} {', '.join(map(str, concepts))}"
-        for kind, concepts in (("content", choice.content), ("mask", choice.mask))
-        if concepts
+        f"{kind} {concept}" + ("" if weight == 1 else f" at {weight:.0%}")
+        for kind, weights in (("content", edit.content), ("mask", edit.mask))
+        for concept, weight in enumerate(weights)
+        if weight
     ]
-    return f"A with {' and '.join(parts)} of B." if parts else "No code is taken from B: this is A, rebuilt."
+    if len(parts) > 1:
+        parts = [", ".join(parts[:-1]), parts[-1]]
+    return f"A with {' and '.join(parts)} of B." if parts else "Nothing is taken from B: this is A, rebuilt."
+
+
+def file_name(edit: Edit) -> str:
+    """Name of the file that a visitor downloads."""
+    parts = [
+        f"{kind}{concept}" + ("" if weight == 1 else f"x{weight:g}")
+        for kind, weights in (("content", edit.content), ("mask", edit.mask))
+        for concept, weight in enumerate(weights)
+        if weight
+    ]
+    return "-".join(["fdae", *(parts or ["rebuilt"])]) + ".png"
+
+
+def _one_hot(concept: int, num_concepts: int) -> tuple[float, ...]:
+    return tuple(float(n == concept) for n in range(num_concepts))
 
 
 def enlarge(picture: Image.Image) -> Image.Image:

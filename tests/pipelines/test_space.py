@@ -1,11 +1,13 @@
 import configparser
 import gc
+import importlib.machinery
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import types
 import urllib.error
 import urllib.request
 import warnings
@@ -21,14 +23,26 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from fdae_diffusers.errors import FDAEError
-from fdae_diffusers.health import measure_health
 from fdae_diffusers.visualization.figures import CELL_SIZE, GAP, concept_colors
 
 sys.path.insert(0, str(ROOT / "pipelines" / "space"))
 
 import swapping
 from pieces import concept_html
-from swapping import SAMPLERS, Choice, concept_pictures, describe, find_model, make_examples, read_upload, swap
+from swapping import (
+    SAMPLERS,
+    Edit,
+    Familiarity,
+    concept_pictures,
+    describe,
+    draw,
+    draw_grid,
+    encode,
+    file_name,
+    find_model,
+    make_examples,
+    read_upload,
+)
 
 SPACE = ROOT / "pipelines" / "space"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -46,7 +60,7 @@ def test_concept_pictures_keep_what_a_concept_covers_and_fade_the_rest(pipeline,
     masks = torch.zeros(1, 3, 16, 16)
     masks[:, 0, :8], masks[:, 2, 8:] = 1, 1
     monkeypatch.setattr(pipeline, "decode_masks", lambda codes: masks)
-    tinted, concepts = concept_pictures(pipeline, pictures[0])
+    tinted, concepts = concept_pictures(pipeline, pictures[0], pipeline.encode(pictures[0]))
     image, first, unused = (np.asarray(picture, int) for picture in (pictures[0], concepts[0], concepts[1]))
     np.testing.assert_array_equal(first[:8], image[:8])
     assert first[8:].min() >= 255 * (1 - swapping.FADED) - 1
@@ -55,59 +69,109 @@ def test_concept_pictures_keep_what_a_concept_covers_and_fade_the_rest(pipeline,
     assert lower.std(-1).max() < 0.01
 
 
-def test_swap_of_all_codes_gives_image_b(pipeline, pictures):
-    a, b, _, _ = pictures
-    every = Choice(content=(0, 1, 2), mask=(0, 1, 2), steps=2, keep_noise=False)
-    np.testing.assert_array_equal(*(np.asarray(swap(pipeline, *pair, every)[0]) for pair in ((a, b), (b, b))))
+def quick_pipeline(**settings):
+    """A micro model that draws in two steps."""
+    slow = micro_pipeline(**settings)
+    return type(slow)(slow.unet, slow.encoder, slow.scheduler, num_inference_steps=2)
 
 
-def test_own_noise_brings_both_images_back(pipeline, pictures):
-    a, b, _, _ = pictures
-    result, grid = swap(pipeline, a, b, Choice(steps=40))
-    pitch = CELL_SIZE + GAP
-    again_b = grid.crop((GAP + 2 * pitch, GAP + 2 * pitch, 3 * pitch, 3 * pitch))
-    for image, again in ((a, result), (b, again_b)):
-        small = np.asarray(again.resize((16, 16), Image.Resampling.NEAREST), int)
-        assert np.abs(small - np.asarray(image)).mean() < 3
+@pytest.fixture
+def sources(pipeline, pictures):
+    return [encode(pipeline, picture) for picture in pictures[:2]]
 
 
-def test_swap_grid_has_the_result_of_swapping_all_masks_beside_the_sources(pipeline, pictures):
-    result, grid = swap(pipeline, *pictures[:2], Choice(mask=(0, 1, 2), steps=2))
+def pixels(picture):
+    return np.asarray(picture.resize((16, 16), Image.Resampling.NEAREST), int)
+
+
+def test_moving_all_codes_to_b_gives_image_b(pipeline, sources):
+    a, b = sources
+    every = Edit(content=(1, 1, 1), mask=(1, 1, 1), steps=2, keep_noise=False)
+    np.testing.assert_array_equal(*(pixels(draw(pipeline, *pair, every)[0]) for pair in ((a, b), (b, b))))
+
+
+def test_a_weight_moves_one_code_along_the_line_and_beyond(sources):
+    a, b = sources
+    for weight in (-0.5, 0.25, 1.5):
+        codes = swapping.blend(a.codes, b.codes, Edit(mask=(0, weight)))
+        assert codes == a.codes.interpolate(b.codes, weight, mask=1)
+        assert torch.equal(codes.content, a.codes.content)
+        assert not torch.equal(codes.mask, a.codes.mask)
+
+
+def test_own_noise_brings_the_image_back_and_is_found_once(pipeline, sources, monkeypatch):
+    edit = Edit(steps=40)
+    result, a = draw(pipeline, *sources, edit)
+    assert np.abs(pixels(result) - pixels(a.image)).mean() < 3
+    monkeypatch.setattr(type(pipeline), "invert", None)
+    again, same = draw(pipeline, a, sources[1], edit)
+    assert same is a
+    np.testing.assert_array_equal(pixels(result), pixels(again))
+
+
+def test_other_steps_find_the_noise_anew(pipeline, sources):
+    _, a = draw(pipeline, *sources, Edit(steps=2))
+    _, other = draw(pipeline, a, sources[1], Edit(steps=3))
+    assert not torch.equal(a.noise, other.noise)
+
+
+def test_swap_grid_has_the_result_of_all_masks_beside_the_sources(pipeline, sources):
+    edit = Edit(mask=(1, 1, 1), steps=2)
+    grid = draw_grid(pipeline, *sources, edit)
     pitch = CELL_SIZE + GAP
     assert grid.size == (3 * pitch + GAP, 3 * pitch + GAP)
     cell = grid.crop((GAP + 2 * pitch, GAP + pitch, GAP + 2 * pitch + CELL_SIZE, GAP + pitch + CELL_SIZE))
-    small = [np.asarray(picture.resize((16, 16), Image.Resampling.NEAREST)) for picture in (result, cell)]
-    np.testing.assert_array_equal(*small)
+    assert np.abs(pixels(draw(pipeline, *sources, edit)[0]) - pixels(cell)).max() <= 1  # drawn alone and among four
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_reports_its_steps_and_leaves_the_model_alone(pipeline, pictures, sampler):
-    scheduler, reported = pipeline.scheduler, []
-    result, _ = swap(
-        pipeline, *pictures[:2], Choice(sampler=sampler, steps=3), lambda done, total: reported.append((done, total))
-    )
-    assert result.size == (320, 320)
-    assert reported == [(done, len(reported)) for done in range(1, len(reported) + 1)]
-    assert len(reported) >= 3
+def test_every_sampler_draws_and_leaves_the_model_alone(pipeline, sources, sampler):
+    scheduler = pipeline.scheduler
+    result, a = draw(pipeline, *sources, Edit(sampler=sampler, steps=3))
+    assert result.size == (16, 16)
+    assert a.noise_of == (sampler, 3)
     assert pipeline.scheduler is scheduler
+
+
+def test_the_models_own_number_of_steps_is_taken():
+    pipeline = micro_pipeline()
+    pipeline = type(pipeline)(pipeline.unet, pipeline.encoder, pipeline.scheduler, num_inference_steps=3)
+    assert swapping.default_steps(pipeline, swapping.OWN_SAMPLER) == 3
+    assert swapping.default_steps(pipeline, "EDM Euler") == 40
+
+
+def test_pictures_that_are_rebuilt_far_worse_than_known_ones_are_foreign(pipeline, pictures, monkeypatch):
+    source = encode(pipeline, pictures[0])
+    familiarity = Familiarity(quick_pipeline(), None, pictures)
+    assert familiarity.warning(source, "a.png") is None
+    monkeypatch.setattr(familiarity, "measure", lambda source: familiarity.typical - 30)
+    assert familiarity.warning(source, "a.png").startswith("a.png is unlike")
+
+
+def test_a_gpu_is_borrowed_where_spaces_can_be_imported(monkeypatch):
+    assert swapping.on_gpu(len) is len
+    module = types.ModuleType("spaces")
+    module.__spec__ = importlib.machinery.ModuleSpec("spaces", None)
+    module.GPU = lambda function: lambda *arguments: ("on a GPU", function(*arguments))
+    monkeypatch.setitem(sys.modules, "spaces", module)
+    assert swapping.on_gpu(len)("abc") == ("on a GPU", 3)
 
 
 @pytest.mark.parametrize(("num_concepts", "captions"), [(1, 1), (2, 3), (6, 3)])
 def test_examples_of_models_with_any_number_of_concepts_can_be_swapped(pictures, num_concepts, captions):
-    pipeline = micro_pipeline(num_concepts=num_concepts)
+    pipeline = quick_pipeline(num_concepts=num_concepts)
     examples = make_examples(pipeline, pictures)
     assert len(examples) == captions
     for example in examples:
-        _, grid = swap(pipeline, example.a, example.b, Choice(example.choice.content, example.choice.mask, steps=2))
-        assert (grid is None) == (num_concepts == 1)
+        assert sum(example.edit.content + example.edit.mask) >= 1
+        draw(pipeline, encode(pipeline, example.a), encode(pipeline, example.b), replace(example.edit, steps=2))
 
 
-def test_what_was_done_is_said_in_words():
-    assert (
-        describe(Choice(content=(1,), mask=(0, 2)))
-        == "A with the content of concept 1 and the mask of concepts 0, 2 of B."
-    )
-    assert "No code" in describe(Choice())
+def test_what_was_done_is_said_in_words_and_in_the_name_of_the_file():
+    edit = Edit(content=(0, 1), mask=(0.5, 0, -0.2))
+    assert describe(edit) == "A with content 1, mask 0 at 50% and mask 2 at -20% of B."
+    assert file_name(edit) == "fdae-content1-mask0x0.5-mask2x-0.2.png"
+    assert "Nothing" in describe(Edit())
 
 
 @pytest.mark.parametrize(
@@ -117,12 +181,15 @@ def test_what_was_done_is_said_in_words():
         ({"steps": 10_000}, "steps must be from 2 to 50"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**40}, "seed"),
+        ({"content": (0, 2)}, "weights must be from -0.5 to 1.5, not 2"),
+        ({"mask": ("much",)}, "weights must be numbers"),
+        ({"content": (float("nan"),)}, "nan"),
         ({"sampler": "Langevin"}, "no sampler 'Langevin'"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(FDAEError, match=message):
-        Choice(**settings)
+        Edit(**settings)
 
 
 def test_uploads_that_are_too_large_or_of_other_formats_are_refused(tmp_path):
@@ -181,50 +248,56 @@ def app():
         return app
 
 
-@pytest.mark.parametrize("num_concepts", [1, 2, 6])
-def test_layout_has_a_choice_per_concept_and_explains_a_single_one(app, pictures, num_concepts):
+@pytest.mark.parametrize("num_concepts", [1, 6])
+def test_layout_has_sliders_per_concept_and_explains_a_single_one(app, pictures, num_concepts):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # gradio leaves event loops open
-        blocks = list(app.build(micro_pipeline(num_concepts=num_concepts), pictures, "micro").blocks.values())
+        blocks = list(app.build(quick_pipeline(num_concepts=num_concepts), pictures, "micro").blocks.values())
         gc.collect()
-    groups = [block for block in blocks if block.elem_id and block.elem_id.startswith("concept-")]
-    assert [len(group.choices) for group in groups] == [1 if num_concepts == 1 else 2] * num_concepts
+    names = {block.elem_id for block in blocks if block.elem_id}
+    kinds = ["content"] if num_concepts == 1 else ["content", "mask"]
+    sliders = {name for name in names if name.startswith(("content-", "mask-"))}
+    assert sliders == {f"{kind}-{n}" for kind in kinds for n in range(num_concepts)}
     assert any("single concept" in str(getattr(block, "value", "")) for block in blocks) == (num_concepts == 1)
 
 
-def test_examples_are_sampled_once(app, pictures, monkeypatch):
-    handlers = app.Handlers(micro_pipeline(), pictures)
-    swaps = []
-    monkeypatch.setattr(app, "swap", lambda *arguments: swaps.append(arguments) or (pictures[0], None))
-    first, second = (handlers.example(0, None) for _ in range(2))
-    assert len(swaps) == 1
+def test_examples_are_drawn_once_and_images_read_once(app, pipeline, pictures, monkeypatch):
+    handlers = app.Handlers(quick_pipeline(), pictures)
+    source = encode(pipeline, pictures[1])
+    encoded, drawn = [], []
+    monkeypatch.setattr(app, "encode", lambda pipeline, image: encoded.append(image) or encode(pipeline, image))
+    monkeypatch.setattr(app, "draw", lambda pipeline, *edit: drawn.append(edit) or draw(pipeline, *edit))
+    first, second = (handlers.example(0) for _ in range(2))
     assert first == second
+    assert len(encoded) == 2
+    assert len(drawn) == 1
+    handlers.show(pictures[0], source, Edit())
+    assert len(encoded) == 3
 
 
-@pytest.mark.parametrize("psnr_low", [0, 90])
-def test_an_upload_unlike_the_models_own_pictures_is_told(app, pipeline, pictures, tmp_path, monkeypatch, psnr_low):
-    health = replace(measure_health(pipeline, pictures, num_inference_steps=1), psnr_low=psnr_low)
+def test_an_upload_unlike_the_examples_is_told(app, pipeline, pictures, monkeypatch):
     told = []
     monkeypatch.setattr(app.gr, "Warning", told.append)
-    pictures[0].save(tmp_path / "a.png")
-    for known in (None, health):
-        handlers = app.Handlers(pipeline, pictures, known)
-        np.testing.assert_array_equal(handlers.upload(str(tmp_path / "a.png"))[0], pictures[0])
-    assert [message.split()[0] for message in told] == (["a.png"] if psnr_low else [])
+    monkeypatch.setattr(Familiarity, "warning", lambda self, source, name: f"{name} is foreign")
+    handlers = app.Handlers(quick_pipeline(), pictures)
+    source = encode(pipeline, pictures[1])
+    handlers.show(pictures[0], source, Edit(), "a.png")
+    assert told == ["a.png is foreign"]
+    handlers.show(pictures[0], source, Edit())  # a picture of the app's own
+    assert told == ["a.png is foreign"]
 
 
 @pytest.fixture(scope="module")
 def server(app, tmp_path_factory):
     """The address of a running app with a micro model."""
     folder = tmp_path_factory.mktemp("space")
-    micro_pipeline().save_pretrained(folder / "micro")
+    quick_pipeline().save_pretrained(folder / "micro")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {
         **os.environ,
         "FDAE_MODEL": str(folder / "micro"),
-        "GRADIO_SERVER_PORT": str(port),
         "GRADIO_TEMP_DIR": str(folder / "files"),
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
@@ -233,7 +306,11 @@ def server(app, tmp_path_factory):
     with (
         open(folder / "log", "w") as log,
         subprocess.Popen(
-            [sys.executable, str(SPACE / "app.py")], env=environment, cwd=folder, stdout=log, stderr=log
+            [sys.executable, str(SPACE / "app.py"), "--port", str(port)],
+            env=environment,
+            cwd=folder,
+            stdout=log,
+            stderr=log,
         ) as process,
     ):
         try:
@@ -279,8 +356,20 @@ def upload(page, name, path):
     chooser.value.set_files(path)
 
 
-def test_a_visitor_uploads_two_images_and_swaps(page, pictures, tmp_path):
-    example = page.get_attribute("#result img", "src")
+def slide(page, name, value):
+    """Move a slider as a pointer does, and wait for another picture."""
+    before = page.get_attribute("#result img", "src")
+    page.locator(f"#{name} input[type=range]").evaluate(
+        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', {bubbles: true})) }", value
+    )
+    wait_for_another(page, before)
+
+
+def wait_for_another(page, before):
+    page.wait_for_function("old => document.querySelector('#result img').src != old", arg=before)
+
+
+def test_a_visitor_uploads_two_images_and_the_picture_follows(page, pictures, tmp_path):
     for name, picture in zip("AB", pictures, strict=False):
         picture.save(tmp_path / f"{name}.png")
         before = page.inner_html(f"#view-{name}")
@@ -288,14 +377,60 @@ def test_a_visitor_uploads_two_images_and_swaps(page, pictures, tmp_path):
         page.wait_for_function(
             "([name, old]) => document.querySelector(`#view-${name}`).innerHTML != old", arg=[name, before]
         )
-    assert page.query_selector("#result img") is None  # the result of the example belongs to other images
-    page.check("#concept-1 input[name=mask]")
-    page.click("#swap")
-    page.wait_for_selector("#result img")
-    assert page.get_attribute("#result img", "src") != example
-    assert page.is_visible("#grid img")
-    assert "the mask of concept 1 of B" in page.inner_text("body")
+        assert page.is_visible("#result img")  # never emptied
+    for value in (0.3, 0.7, 1.5):
+        slide(page, "mask-1", value)
+    page.wait_for_selector("text=mask 1 at 150%")
+    assert page.get_attribute("#result a", "download").endswith("mask1x1.5.png")
+    before = page.get_attribute("#result img", "src")
+    page.click("text=Reset to A")
+    wait_for_another(page, before)
+    assert page.input_value("#mask-1 input[type=range]") == "0"
+    page.click("text=Swap grid")
+    page.click("#draw-grid")
+    page.wait_for_selector("#grid img")
+    assert page.evaluate("[...document.images].every(image => image.alt)")
     assert not page.elsewhere
+
+
+def test_the_result_stays_in_view_on_a_phone(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.locator("#mask-2").scroll_into_view_if_needed()
+    slide(page, "mask-2", 0.8)
+    for place in ("#result img", "#mask-2"):
+        box = page.locator(place).bounding_box()
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= 844
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_seed_out_of_range_is_refused_and_the_picture_stays(page):
+    before = page.get_attribute("#result img", "src")
+    page.click("text=Sampler")
+    page.fill("input[aria-label='Seed of other noise']", "-5")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=the seed must be from 0")
+    assert page.get_attribute("#result img", "src") == before
+
+
+def test_a_program_swaps_codes(server, pipeline, pictures, tmp_path):
+    client_of = pytest.importorskip("gradio_client", reason="needs gradio: pip install .[space]")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        client = client_of.Client(server, verbose=False, download_files=str(tmp_path))
+        files = []
+        for name, picture in zip("ab", pictures, strict=False):
+            picture.save(tmp_path / f"{name}.png")
+            files.append(client_of.handle_file(str(tmp_path / f"{name}.png")))
+        assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/swap"]
+        drawn = [
+            client.predict(*files, content, mask, api_name="/swap") for content, mask in (([], []), ([1], [0, 1]))
+        ]
+        with pytest.raises(Exception, match="4 weights for content"):
+            client.predict(*files, [1, 1, 1, 1], [], api_name="/swap")
+    rebuilt, swapped = (np.asarray(Image.open(path), int) for path in drawn)
+    assert rebuilt.shape == swapped.shape == (320, 320, 3)
+    assert not np.array_equal(rebuilt, swapped)
 
 
 def test_a_visitor_is_told_what_is_wrong_with_a_file(page, tmp_path):
@@ -310,5 +445,15 @@ def test_a_visitor_is_told_what_is_wrong_with_a_file(page, tmp_path):
 def test_a_visitor_picks_an_example(page):
     example = page.get_attribute("#result img", "src")
     page.click("#examples button >> nth=3")
-    page.wait_for_function("old => document.querySelector('#result img')?.src != old", arg=example)
-    assert all(page.is_checked(f"#concept-{n} input[name=mask]") for n in range(3))
+    wait_for_another(page, example)
+    assert [page.input_value(f"#mask-{n} input[type=range]") for n in range(3)] == ["1"] * 3
+
+
+def test_the_command_line_has_help_and_refuses_unknown_flags():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(SPACE / "app.py")]
+    shown = subprocess.run([*command, "--help"], env=environment, capture_output=True, text=True, check=True).stdout
+    assert all(flag in shown for flag in ("--model", "--port", "--host", "--device"))
+    refused = subprocess.run([*command, "--colour"], env=environment, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith("error: ")
