@@ -118,4 +118,4 @@ def test_evaluate_explains_itself(folder):
     output, status, _ = python(COMMAND, "evaluate", "--help", cwd=folder)
     assert status == 0
     assert "--num_train" in output
-    assert json.dumps("fdae evaluate --dataset")[1:-1] in output
+    assert json.dumps("fdae evaluate --model")[1:-1] in output

@@ -26,6 +26,7 @@ PIPELINE_FILES = [
 ]
 RUN_FILES = [
     "README.md",
+    "examples.png",
     "health.ema.json",
     "health.json",
     "masks.png",

@@ -237,7 +237,10 @@ def test_what_was_measured_of_a_model_does_not_stay_with_the_next(tmp_path):
     for name in (*measured, "notes.txt"):
         (tmp_path / name).write_text("{}")
     train(config_for(tmp_path, max_train_steps=1, seed=1))
-    assert [name for name in (*measured, "notes.txt") if (tmp_path / name).exists()] == ["notes.txt"]
+    # The new run measures its own health; nothing else of the model before is left.
+    assert (tmp_path / "health.json").read_text() != "{}"
+    left = [name for name in (*measured, "notes.txt") if (tmp_path / name).exists()]
+    assert left == ["health.json", "notes.txt"]
 
 
 def test_damaged_checkpoint_is_named(tmp_path):

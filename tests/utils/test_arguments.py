@@ -43,7 +43,7 @@ def test_no_arguments_give_the_defaults():
         (["--cuont", "3"], "unknown flag --cuont"),
         (["--count", "three"], "--count.*three"),
         (["--kind", "z"], "--kind.*z"),
-        (["--config", "absent.yaml"], "cannot read the configuration absent.yaml"),
+        (["--config", "absent.yaml"], "there is no file absent.yaml"),
     ],
 )
 def test_wrong_flags_are_one_line(argv, message):
