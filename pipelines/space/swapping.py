@@ -17,6 +17,7 @@ from PIL import Image
 from fdae_diffusers import EDMHeunScheduler, FDAECodes, FDAEPipeline
 from fdae_diffusers.data import Shapes3DRenderer
 from fdae_diffusers.errors import FDAEError
+from fdae_diffusers.health.foreign import ForeignImage
 from fdae_diffusers.health.report import FOREIGN_MARGIN, HealthReport
 from fdae_diffusers.hub.examples import load_examples
 from fdae_diffusers.hub.files import HEALTH_FILE, INDEX_FILE
@@ -304,10 +305,7 @@ class Familiarity:
         """A line about a picture that is foreign to the model; nothing about others."""
         if (value := self.measure(source)) >= self.lowest:
             return None
-        return (
-            f"{name} is unlike what the model was trained on (rebuilt at {value:.1f} dB, its own pictures at "
-            f"{self.typical:.0f}): expect nonsense"
-        )
+        return ForeignImage(0, value, self.typical).describe(name)
 
 
 def load_health(model: str) -> HealthReport | None:
